@@ -1,2 +1,27 @@
-// SPDX-License-Identifier: MIT OR Apache-2.0
-//! Placeholder.
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! What a region driver decides, without the kernel that it decides for.
+//!
+//! A CXL region that is used as system RAM is a set of *memory blocks* in one or more ranges.
+//! Its owner states a policy once ([`online_type`], [`zone`]); the kernel tells what the blocks are
+//! ([`blocks`], [`census`], [`state`]); a user asks for a change ([`request`]); [`transition`] decides
+//! whether and how; and [`engine`] carries it out through a small trait, entirely or not at all, with
+//! [`journal`] as its memory of what was there before. [`layout`] and [`matrix`] answer what comes
+//! earlier: which blocks a range holds, and which driver may take a region.
+//!
+//! Nothing here allocates, panics or uses `unsafe`: the same files are compiled into the kernel
+//! modules and into the tool.
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod blocks;
+pub mod census;
+pub mod engine;
+pub mod errno;
+pub mod journal;
+pub mod layout;
+pub mod matrix;
+pub mod online_type;
+pub mod request;
+pub mod state;
+pub mod transition;
+pub mod zone;
