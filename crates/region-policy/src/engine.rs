@@ -211,14 +211,14 @@ pub fn plug<M: Machine>(
         |entry: &Entry| entry.before == BlockState::Offline && online_type != OnlineType::Offline;
     let missing = |entry: &Entry| entry.before == BlockState::Absent || replaced(entry);
 
-    if journal.find(replaced).is_some() {
-        machine
-            .offline_and_remove(journal.removal(replaced), Purpose::Transition)
-            .map_err(|error| Failure {
-                step: Step::Clear,
-                cause: Cause::Kernel(error),
-                rollback: Rollback::RolledBack,
-            })?;
+    if let Err(cause) = remove(machine, &mut journal, replaced, Purpose::Transition) {
+        // Blocks that are still there are not ours to touch: nothing was done to them yet.
+        let touched = |_: &Entry| false;
+        return Err(Failure {
+            step: Step::Clear,
+            cause,
+            rollback: restore(machine, &mut journal, touched),
+        });
     }
     if let Err((piece, cause)) = add_all(machine, journal.addition(missing), online_type) {
         let added = |entry: &Entry| match entry.before {
@@ -245,19 +245,9 @@ pub fn unplug<M: Machine>(
     machine: &mut M,
     mut journal: Journal<'_>,
 ) -> Result<BlockCounts, Failure<M::Error>> {
-    let present = |entry: &Entry| entry.now.is_present();
-    if journal.find(present).is_none() {
+    let present = |entry: &Entry| entry.before.is_present();
+    let Err(cause) = remove(machine, &mut journal, present, Purpose::Transition) else {
         return Ok(journal.counts());
-    }
-    let removed = machine.offline_and_remove(journal.removal(present), Purpose::Transition);
-    journal.refresh(machine);
-    let cause = match (removed, journal.find(present)) {
-        (Ok(()), None) => return Ok(journal.counts()),
-        (Ok(()), Some(block)) => Cause::NotAsAsked {
-            block,
-            found: machine.block_state(block),
-        },
-        (Err(error), _) => Cause::Kernel(error),
     };
     // A block that somebody else took offline just now looks the same as one that the kernel failed
     // to bring back. Bringing it back as well is the safe mistake: it is what was there before.
@@ -277,11 +267,7 @@ fn restore<M: Machine>(
     out_of_place: impl Fn(&Entry) -> bool + Copy,
 ) -> Rollback {
     journal.refresh(machine);
-    let mut restored = journal.find(out_of_place).is_none()
-        || machine
-            .offline_and_remove(journal.removal(out_of_place), Purpose::Rollback)
-            .is_ok();
-    journal.refresh(machine);
+    let mut restored = remove(machine, journal, out_of_place, Purpose::Rollback).is_ok();
     for online_type in [
         OnlineType::Offline,
         OnlineType::OnlineKernel,
@@ -295,12 +281,33 @@ fn restore<M: Machine>(
             restored &= add(machine, piece, online_type).is_ok();
         }
     }
-    journal.refresh(machine);
-    let kept = |entry: &Entry| entry.before.is_present() == entry.now.is_present();
-    if restored && journal.find(|entry| !kept(entry)).is_none() {
+    if restored {
         Rollback::RolledBack
     } else {
+        journal.refresh(machine);
         Rollback::Stuck(journal.counts())
+    }
+}
+
+/// Removes the wanted blocks, if there are any, and looks whether they are gone.
+fn remove<M: Machine>(
+    machine: &mut M,
+    journal: &mut Journal<'_>,
+    wanted: impl Fn(&Entry) -> bool + Copy,
+    purpose: Purpose,
+) -> Result<(), Cause<M::Error>> {
+    if journal.find(wanted).is_none() {
+        return Ok(());
+    }
+    let removed = machine.offline_and_remove(journal.removal(wanted), purpose);
+    journal.refresh(machine);
+    removed.map_err(Cause::Kernel)?;
+    match journal.find(|entry| wanted(entry) && entry.now.is_present()) {
+        None => Ok(()),
+        Some(entry) => Err(Cause::NotAsAsked {
+            block: entry.block,
+            found: entry.now,
+        }),
     }
 }
 

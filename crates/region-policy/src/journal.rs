@@ -19,7 +19,7 @@ use crate::engine::Machine;
 /// What is known of one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    block: u64,
+    pub(crate) block: u64,
     /// Which of the device's ranges the block is in: no piece of work crosses from one to another.
     range: usize,
     pub(crate) before: BlockState,
@@ -87,12 +87,9 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// The first block, in the order of the ranges, of which `wanted` holds.
-    pub(crate) fn find(&self, wanted: impl Fn(&Entry) -> bool) -> Option<u64> {
-        self.entries
-            .iter()
-            .find(|entry| wanted(entry))
-            .map(|entry| entry.block)
+    /// The first entry, in the order of the ranges, of which `wanted` holds.
+    pub(crate) fn find(&self, wanted: impl Fn(&Entry) -> bool) -> Option<&Entry> {
+        self.entries.iter().find(|entry| wanted(entry))
     }
 
     /// The wanted blocks in the order in which they are to come online, in as few pieces as that

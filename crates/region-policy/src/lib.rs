@@ -12,6 +12,8 @@
 //! modules and into the tool.
 
 #![cfg_attr(not(test), no_std)]
+// Kbuild says `no_std` on the compiler's command line as well.
+#![allow(unused_attributes, clippy::duplicated_attributes)]
 
 pub mod blocks;
 pub mod census;
