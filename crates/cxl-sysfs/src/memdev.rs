@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Memdevs: CXL memory devices.
+
+use std::path::Path;
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::tree::optional;
+
+/// A CXL memory device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memdev {
+    /// `mem0`. The number changes between boots; the serial does not.
+    pub name: String,
+    /// The device's serial number.
+    pub serial: u64,
+    /// The PCI function: `0000:0d:00.0`.
+    pub host: Option<String>,
+    /// Volatile capacity in bytes.
+    pub ram_size: u64,
+    /// Persistent capacity in bytes.
+    pub pmem_size: u64,
+    /// The NUMA node that the device hangs on, which is not the node of its memory.
+    pub numa_node: Option<u32>,
+    /// What the device says about its firmware.
+    pub firmware_version: Option<String>,
+    /// Whether its driver holds it, so that it can be in a region.
+    pub enabled: bool,
+}
+
+impl Memdev {
+    /// Reads one memdev. `path` is what its link on the bus says; the PCI function is in there.
+    pub(crate) fn read(device: &Device<'_>, name: &str, path: &Path) -> Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            serial: device.number("serial")?,
+            host: path
+                .parent()
+                .and_then(Path::file_name)
+                .map(|host| host.to_string_lossy().into_owned()),
+            ram_size: capacity(device, "ram/size")?,
+            pmem_size: capacity(device, "pmem/size")?,
+            numa_node: optional(device.node("numa_node"))?.flatten(),
+            firmware_version: optional(device.name("firmware_version"))?.flatten(),
+            enabled: device.driver()?.is_some(),
+        })
+    }
+}
+
+/// The size of a partition; a device without partitions answers with one byte.
+fn capacity(device: &Device<'_>, attribute: &str) -> Result<u64> {
+    Ok(optional(device.number(attribute))?
+        .filter(|size| *size > 1)
+        .unwrap_or(0))
+}
