@@ -7,6 +7,7 @@
 //! - [`tree`] is the seam: a [`Tree`] can be read, listed, followed and written. [`Sysfs`] is the real one,
 //!   below any root folder; tests use an in-memory one (feature `fixture`).
 //! - [`port`], [`decoder`], [`memdev`], [`region`], [`dax`] and [`memory`] each know one kind of object.
+//! - [`goal`] is what a device shall be, in the words of `region-policy`.
 //! - [`snapshot`] reads the whole machine at once and answers questions that span objects.
 //! - [`uevent`] waits for the kernel to say that something changed; nothing here sleeps and hopes.
 //! - [`error`] is the one error type: what was tried, where, which rule was broken, what to do.
@@ -19,9 +20,9 @@ pub mod device;
 pub mod error;
 #[cfg(feature = "fixture")]
 pub mod fixture;
+pub mod goal;
 pub mod memdev;
 pub mod memory;
-pub mod policy;
 pub mod port;
 pub mod region;
 pub mod snapshot;
@@ -31,6 +32,7 @@ pub mod uevent;
 
 pub use error::Error;
 pub use error::Result;
+pub use goal::Goal;
 pub use snapshot::Snapshot;
 pub use tree::Sysfs;
 pub use tree::Tree;

@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
+use region_policy::online_type::OnlineType;
+use region_policy::zone::ZoneKind;
 use serde::Serialize;
 
 use crate::device::Device;
 use crate::error::Result;
-use crate::policy::DeviceState;
-use crate::policy::OnlineType;
+use crate::goal::Goal;
 use crate::text;
 use crate::tree::Tree;
 use crate::tree::optional;
@@ -39,7 +40,7 @@ pub fn block_size(tree: &dyn Tree) -> Result<u64> {
 /// When the attribute is unreadable or has an unknown word.
 pub fn system_default(tree: &dyn Tree) -> Result<OnlineType> {
     Device::new(tree, MEMORY).parsed("auto_online_blocks", "an online type", |text| {
-        text.trim().parse().ok()
+        OnlineType::parse(text.trim().as_bytes())
     })
 }
 
@@ -87,6 +88,16 @@ impl Block {
             _ => BlockState::Offline,
         };
         Ok(Some(Self { number, state }))
+    }
+}
+
+/// Which kind of zone `valid_zones` names; `None` for a block that spans more than one (`none`).
+#[must_use]
+pub fn zone_kind(zone: &str) -> Option<ZoneKind> {
+    match zone {
+        "none" => None,
+        "Movable" => Some(ZoneKind::Movable),
+        _ => Some(ZoneKind::Kernel),
     }
 }
 
@@ -164,18 +175,21 @@ impl Census {
         self.offline + self.going_offline + self.online_blocks()
     }
 
-    /// Whether the whole device is in `state`: not one block misses, and not one is in a zone that was not asked for.
+    /// Whether the whole device is as asked for: not one block misses, and all are in one kind of zone, a permitted one.
     #[must_use]
-    pub fn is(&self, state: DeviceState) -> bool {
-        match state {
-            DeviceState::Unplugged => self.present() == 0,
-            DeviceState::Plugged(OnlineType::Offline) => self.offline == self.total,
-            DeviceState::Plugged(online_type) => {
-                self.online_blocks() == self.total
-                    && self
-                        .online
+    pub fn is(&self, goal: Goal) -> bool {
+        match goal {
+            Goal::Unplugged => self.present() == 0,
+            Goal::Plugged(OnlineType::Offline) => self.offline == self.total,
+            Goal::Plugged(_) => {
+                let kind = |kind: &ZoneKind| {
+                    self.online
                         .keys()
-                        .all(|zone| online_type.permits_zone(zone))
+                        .all(|zone| zone_kind(zone) == Some(*kind))
+                };
+                let one_kind = ZoneKind::ALL.iter().copied().find(kind);
+                self.online_blocks() == self.total
+                    && one_kind.is_some_and(|kind| goal.accepts(kind))
             }
         }
     }
@@ -256,21 +270,20 @@ mod tests {
 
     #[test]
     fn one_block_in_the_wrong_zone_spoils_the_whole() {
-        let movable = DeviceState::Plugged(OnlineType::OnlineMovable);
+        let movable = Goal::Plugged(OnlineType::OnlineMovable);
         assert!(census(8, 0, &[("Movable", 8)]).is(movable));
         assert!(!census(8, 0, &[("Movable", 7), ("Normal", 1)]).is(movable));
         assert!(!census(8, 1, &[("Movable", 7)]).is(movable));
         assert!(!census(8, 0, &[("Movable", 7)]).is(movable));
-        assert!(
-            census(8, 0, &[("Movable", 7), ("Normal", 1)])
-                .is(DeviceState::Plugged(OnlineType::Online))
-        );
+        let online = Goal::Plugged(OnlineType::Online);
+        assert!(!census(8, 0, &[("Movable", 7), ("Normal", 1)]).is(online));
+        assert!(census(8, 0, &[("DMA32", 7), ("Normal", 1)]).is(online));
     }
 
     #[test]
     fn unplugged_means_that_nothing_is_left() {
-        assert!(census(8, 0, &[]).is(DeviceState::Unplugged));
-        assert!(!census(8, 1, &[]).is(DeviceState::Unplugged));
+        assert!(census(8, 0, &[]).is(Goal::Unplugged));
+        assert!(!census(8, 1, &[]).is(Goal::Unplugged));
     }
 
     #[test]

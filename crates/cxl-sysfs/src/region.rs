@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Regions: a range of physical addresses, the memdevs behind it, and the driver that decides what it is for.
 
+use region_policy::online_type::OnlineType;
+
 use crate::device::Device;
 use crate::error::Result;
-use crate::policy::OnlineType;
 use crate::text;
 use crate::tree::optional;
 
@@ -100,7 +101,7 @@ impl SysramRegion {
         };
         Ok(Some(Self {
             driver: device.driver()?,
-            online_type: word.parse().ok(),
+            online_type: OnlineType::parse(word.as_bytes()),
             name,
         }))
     }

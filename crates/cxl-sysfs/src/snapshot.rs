@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use region_policy::online_type::OnlineType;
+
 use crate::dax;
 use crate::dax::DaxDevice;
 use crate::decoder::EndpointDecoder;
@@ -16,7 +18,6 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::memdev::Memdev;
 use crate::memory;
-use crate::policy::OnlineType;
 use crate::port::Port;
 use crate::port::PortKind;
 use crate::region::Region;

@@ -4,13 +4,13 @@
 use std::fs;
 use std::path::Path;
 
+use cxl_sysfs::Goal;
 use cxl_sysfs::Snapshot;
 use cxl_sysfs::Sysfs;
 use cxl_sysfs::Tree;
 use cxl_sysfs::fixture::Machine;
 use cxl_sysfs::fixture::Topology;
-use cxl_sysfs::policy::DeviceState;
-use cxl_sysfs::policy::OnlineType;
+use region_policy::online_type::OnlineType;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -135,8 +135,8 @@ fn the_census_counts_what_is_there() {
         .census(&machine, snapshot.block_size.expect("a block size"))
         .expect("a census");
     assert_eq!(census.to_string(), "4 blocks, 4 online in Movable");
-    assert!(census.is(DeviceState::Plugged(OnlineType::OnlineMovable)));
-    assert!(!census.is(DeviceState::Plugged(OnlineType::OnlineKernel)));
+    assert!(census.is(Goal::Plugged(OnlineType::OnlineMovable)));
+    assert!(!census.is(Goal::Plugged(OnlineType::OnlineKernel)));
 }
 
 #[test]
