@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Regions, and drivers that bind to them.
+//!
+//! C header: `drivers/cxl/cxl.h`
+
+use crate::abstractions::bindings;
+use core::{
+    marker::PhantomData,
+    mem::offset_of,
+    ops::Range,
+    pin::Pin, //
+};
+use kernel::{
+    device,
+    driver,
+    error::{
+        from_result,
+        to_result, //
+    },
+    prelude::*,
+    sync::aref::ARef,
+    types::Opaque,
+    ThisModule, //
+};
+
+/// A driver of regions.
+///
+/// It binds to a region only when somebody names the region in its `bind` file: the stock driver,
+/// registered before, is offered every region first and takes each that it can.
+pub trait Driver: 'static {
+    /// What the driver keeps for a bound region.
+    type Data: Send + 'static;
+
+    /// Binds to `region`.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` and `ENODEV` are silent refusals; the driver core logs every other error.
+    fn probe(region: &Region) -> impl PinInit<Self::Data, Error>;
+
+    /// Unbinds from `region`; the data is dropped afterwards.
+    fn unbind(_region: &Region, _data: Pin<&Self::Data>) {}
+}
+
+/// The adapter between a [`Driver`] and the bus.
+pub struct Adapter<T: Driver>(PhantomData<T>);
+
+// SAFETY: `struct cxl_driver` is a C type that embeds a `struct device_driver` as `drv`, and the
+// adapter stores `T::Data` as the device's private data.
+unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
+    type DriverType = bindings::cxl_driver;
+    type DriverData<'bound> = T::Data;
+    const DEVICE_DRIVER_OFFSET: usize = offset_of!(bindings::cxl_driver, drv);
+}
+
+// SAFETY: Unregistering undoes a successful registration.
+unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
+    unsafe fn register(
+        driver: &Opaque<Self::DriverType>,
+        name: &'static CStr,
+        module: &'static ThisModule,
+    ) -> Result {
+        let raw = driver.get();
+        // SAFETY: The structure is ours until it is registered.
+        unsafe {
+            (*raw).name = name.as_char_ptr();
+            (*raw).id = bindings::CXL_DEVICE_REGION as c_int;
+            (*raw).probe = Some(Self::probe_callback);
+            (*raw).remove = Some(Self::remove_callback);
+        }
+        // SAFETY: `raw` is initialised and stays where it is until `unregister()`.
+        to_result(unsafe {
+            bindings::__cxl_driver_register(raw, module.as_ptr(), name.as_char_ptr())
+        })
+    }
+
+    unsafe fn unregister(driver: &Opaque<Self::DriverType>) {
+        // SAFETY: The driver is registered.
+        unsafe { bindings::cxl_driver_unregister(driver.get()) };
+    }
+}
+
+impl<T: Driver> Adapter<T> {
+    /// # Safety
+    ///
+    /// Called by the bus only, with a region whose lock is held.
+    unsafe extern "C" fn probe_callback(dev: *mut bindings::device) -> c_int {
+        from_result(|| {
+            if !super::is_armed() {
+                return Err(ENODEV);
+            }
+            // SAFETY: The bus offers us devices of the id that we registered for, and holds the
+            // device's lock through the call.
+            let region = unsafe { Region::from_device(dev) };
+            let data = T::probe(region);
+            // SAFETY: In a probe the device is in the core's hands.
+            let core = unsafe { &*dev.cast::<device::Device<device::CoreInternal<'_>>>() };
+            core.set_drvdata(data)?;
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the bus only, with a region that was probed, and whose lock is held.
+    unsafe extern "C" fn remove_callback(dev: *mut bindings::device) {
+        // SAFETY: The device was probed, and its lock is held.
+        let region = unsafe { Region::from_device(dev) };
+        // SAFETY: As in the probe.
+        let core = unsafe { &*dev.cast::<device::Device<device::CoreInternal<'_>>>() };
+        // SAFETY: The probe stored data of this type, which is dropped after this call.
+        let data = unsafe { core.drvdata_borrow::<T::Data>() };
+        T::unbind(region, data);
+    }
+}
+
+/// A region.
+///
+/// # Invariants
+///
+/// Stands for a valid `struct cxl_region`.
+#[repr(transparent)]
+pub struct Region(Opaque<bindings::cxl_region>);
+
+// SAFETY: What is read through a shared region is constant while it is bound, or atomic.
+unsafe impl Send for Region {}
+// SAFETY: As above.
+unsafe impl Sync for Region {}
+
+// SAFETY: A region is counted by its device.
+unsafe impl kernel::sync::aref::AlwaysRefCounted for Region {
+    fn inc_ref(&self) {
+        // SAFETY: The type's invariant.
+        unsafe { bindings::get_device(self.as_raw_device()) };
+    }
+
+    unsafe fn dec_ref(object: core::ptr::NonNull<Self>) {
+        // SAFETY: The caller gives a reference away.
+        unsafe { bindings::put_device(object.as_ref().as_raw_device()) };
+    }
+}
+
+impl Region {
+    /// # Safety
+    ///
+    /// `dev` must be the device of a region that stays valid for the lifetime of the result.
+    unsafe fn from_device<'a>(dev: *mut bindings::device) -> &'a Self {
+        // SAFETY: The device is embedded in the region, and `Region` is a transparent wrapper.
+        unsafe { &*kernel::container_of!(dev, bindings::cxl_region, dev).cast() }
+    }
+
+    fn as_raw_device(&self) -> *mut bindings::device {
+        // SAFETY: The type's invariant.
+        unsafe { &raw mut (*self.0.get()).dev }
+    }
+
+    /// The `N` of `regionN`.
+    pub fn id(&self) -> c_int {
+        // SAFETY: The type's invariant; the id never changes.
+        unsafe { (*self.0.get()).id }
+    }
+
+    /// What the capacity is, as the number of `enum cxl_partition_mode`.
+    pub fn mode(&self) -> u32 {
+        // SAFETY: The type's invariant; the mode is set at creation.
+        unsafe { (*self.0.get()).mode }
+    }
+
+    /// Whether the decoders are programmed, and ready for use.
+    ///
+    /// Good for the whole time of a binding when it holds in the probe: the CXL core, before it
+    /// leaves this state, releases the region's driver, which waits for the device lock that a
+    /// probe holds. (Its own lock for this is not exported.)
+    pub fn is_committed(&self) -> bool {
+        let raw = self.0.get();
+        // SAFETY: The type's invariant. The state is a word, read once.
+        let state = unsafe { (&raw const (*raw).params.state).read_volatile() };
+        // SAFETY: The type's invariant; the flag is an atomic bit.
+        let needs_reset = unsafe { bindings::region_needs_reset(raw) };
+        state == bindings::cxl_config_state_CXL_CONFIG_COMMIT && !needs_reset
+    }
+
+    /// Whether the driver of one of the region's memdevs has set it aside for itself.
+    ///
+    /// Only for a committed region.
+    pub fn is_set_aside(&self) -> bool {
+        self.endpoint_decoders().any(|decoder| {
+            // SAFETY: A target of a committed region is a valid decoder below the port of a memdev,
+            // whose `attach` is set before the memdev is added.
+            unsafe { !(*memdev_of(decoder)).attach.is_null() }
+        })
+    }
+
+    /// The physical addresses of the region; only for a committed region.
+    pub fn range(&self) -> Result<Range<u64>> {
+        // SAFETY: The type's invariant; the resource of a committed region does not change.
+        let resource = unsafe { (*self.0.get()).params.res.as_ref() }.ok_or(ENXIO)?;
+        Ok(resource.start..resource.end.checked_add(1).ok_or(ERANGE)?)
+    }
+
+    /// Which devices, when they lose their driver, take the region's decoders down with them: the
+    /// memdevs and their endpoint ports. Only for a committed region.
+    pub fn dependencies(&self) -> Result<KVec<super::notifier::DeviceKey>> {
+        let mut keys = KVec::new();
+        for decoder in self.endpoint_decoders() {
+            // SAFETY: As in `is_set_aside()`; a decoder's parent is its port.
+            let (memdev, port) = unsafe {
+                (
+                    &raw mut (*memdev_of(decoder)).dev,
+                    (*decoder).cxld.dev.parent,
+                )
+            };
+            keys.push(super::notifier::DeviceKey::of(memdev), GFP_KERNEL)?;
+            keys.push(super::notifier::DeviceKey::of(port), GFP_KERNEL)?;
+        }
+        Ok(keys)
+    }
+
+    fn endpoint_decoders(&self) -> impl Iterator<Item = *mut bindings::cxl_endpoint_decoder> + '_ {
+        // SAFETY: The type's invariant; the targets of a committed region do not change.
+        let params = unsafe { &(*self.0.get()).params };
+        let count = usize::try_from(params.nr_targets).unwrap_or(0);
+        params
+            .targets
+            .iter()
+            .take(count)
+            .copied()
+            .filter(|decoder| !decoder.is_null())
+    }
+
+    /// Locks the region's decoders: they stay as they are until the lock is dropped, whatever
+    /// happens to the region.
+    ///
+    /// `commit=0` is refused (`EPERM`). Removing a memdev, a target or the region itself no longer
+    /// resets the decoders under memory that is in use, which would kill the machine.
+    pub fn lock_decoders(&self) -> DecoderLock {
+        // SAFETY: The type's invariant; the flag is an atomic bit.
+        let ours = unsafe { bindings::region_lock_decoders(self.0.get()) };
+        DecoderLock {
+            region: self.into(),
+            ours,
+        }
+    }
+}
+
+impl AsRef<device::Device> for Region {
+    fn as_ref(&self) -> &device::Device {
+        // SAFETY: The type's invariant.
+        unsafe { device::Device::from_raw(self.as_raw_device()) }
+    }
+}
+
+/// The memdev of `decoder`, as the core's `cxled_to_memdev()` finds it.
+///
+/// # Safety
+///
+/// `decoder` must be a valid endpoint decoder.
+unsafe fn memdev_of(
+    decoder: *mut bindings::cxl_endpoint_decoder,
+) -> *mut bindings::cxl_memdev {
+    // SAFETY: The caller promises a valid decoder; its helper only follows pointers.
+    unsafe { bindings::endpoint_decoder_memdev(decoder) }
+}
+
+/// Keeps a region's decoders programmed; see [`Region::lock_decoders`].
+pub struct DecoderLock {
+    region: ARef<Region>,
+    /// Whether the lock is ours to take away: firmware may have locked the decoders for good.
+    ours: bool,
+}
+
+impl Drop for DecoderLock {
+    fn drop(&mut self) {
+        if self.ours {
+            // SAFETY: The region is valid; the flag is an atomic bit.
+            unsafe { bindings::region_unlock_decoders(self.region.0.get()) };
+        }
+    }
+}

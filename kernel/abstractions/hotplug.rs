@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Driver-managed memory: adding it to the system and taking it away again.
+//!
+//! C header: [`include/linux/memory_hotplug.h`](srctree/include/linux/memory_hotplug.h)
+
+use super::bindings;
+use core::ops::Range;
+use kernel::{
+    error::to_result,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Completion, //
+    },
+    workqueue, //
+};
+
+/// The name under which `/proc/iomem` shows the memory that this module added.
+///
+/// The kernel keeps the pointer as long as memory is added: hold a reference to the module.
+const RESOURCE_NAME: &CStr = c"System RAM (kmem)";
+
+/// `MHP_*` of `include/linux/memory_hotplug.h`, which bindgen does not see through.
+const MHP_MERGE_RESOURCE: bindings::mhp_t = 1 << 0;
+const MHP_MEMMAP_ON_MEMORY: bindings::mhp_t = 1 << 1;
+const MHP_NID_IS_MGID: bindings::mhp_t = 1 << 2;
+
+/// The size of a memory block in bytes, a power of two.
+pub fn block_size() -> u64 {
+    // SAFETY: The function has no conditions.
+    unsafe { bindings::memory_block_size_bytes() as u64 }
+}
+
+/// How the system brings new memory online by itself, as `MMOP_*`.
+pub fn default_online_type() -> u8 {
+    // SAFETY: The function has no conditions.
+    let online_type = unsafe { bindings::mhp_get_default_online_type() };
+    // The values are 0 to 3.
+    u8::try_from(online_type).unwrap_or(0)
+}
+
+/// What a memory block is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum BlockTruth {
+    /// Nobody added it.
+    Absent,
+    /// It is there and not in use.
+    Offline,
+    /// It is online, in a zone of the kernel.
+    Kernel,
+    /// It is online, in `ZONE_MOVABLE`.
+    Movable,
+}
+
+/// What the memory block of [`block_size`] bytes at physical address `start` is, now.
+pub fn block_truth(start: u64) -> BlockTruth {
+    // SAFETY: The function looks up any address.
+    match unsafe { bindings::memory_block_truth(start, block_size()) } {
+        bindings::memory_block_truth_MEMORY_BLOCK_MOVABLE => BlockTruth::Movable,
+        bindings::memory_block_truth_MEMORY_BLOCK_KERNEL => BlockTruth::Kernel,
+        bindings::memory_block_truth_MEMORY_BLOCK_OFFLINE => BlockTruth::Offline,
+        _ => BlockTruth::Absent,
+    }
+}
+
+/// A memory group: what belongs to one device is onlined and offlined with regard to each other.
+///
+/// # Invariants
+///
+/// The group is registered.
+pub struct Group(c_int);
+
+impl Group {
+    /// Registers a group of up to `bytes` on `node`.
+    pub fn new(node: i32, bytes: u64) -> Result<Self> {
+        let bytes = usize::try_from(bytes).map_err(|_| EINVAL)?;
+        let pages = bytes.div_ceil(PAGE_SIZE);
+        // SAFETY: The function checks its arguments.
+        let id = unsafe { bindings::memory_group_register_static(node, pages) };
+        to_result(id)?;
+        // INVARIANT: Just registered.
+        Ok(Self(id))
+    }
+
+    /// Adds the memory in `range` to the group, and brings its blocks online as `online_type`
+    /// (`MMOP_*`) tells.
+    ///
+    /// Success tells that the memory was added. The kernel does not tell whether each block went
+    /// online: count.
+    pub fn add(&self, range: &Range<u64>, memmap_on_memory: bool, online_type: u8) -> Result {
+        let mut flags = MHP_NID_IS_MGID | MHP_MERGE_RESOURCE;
+        if memmap_on_memory {
+            flags |= MHP_MEMMAP_ON_MEMORY;
+        }
+        let size = range.end.checked_sub(range.start).ok_or(EINVAL)?;
+        // SAFETY: The group is registered, the name is static, and the kernel checks the rest.
+        to_result(unsafe {
+            bindings::__add_memory_driver_managed(
+                self.0,
+                range.start,
+                size,
+                RESOURCE_NAME.as_char_ptr(),
+                flags,
+                online_type.into(),
+            )
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: The type's invariant. A group that still has memory is refused, which is a fault
+        // of ours that the kernel warns about.
+        unsafe { bindings::memory_group_unregister(self.0) };
+    }
+}
+
+/// Takes the memory of all `ranges` offline in the order given, then removes it: all or nothing.
+///
+/// The kernel tries to bring back online what it took offline before a failure.
+///
+/// # Errors
+///
+/// `EBUSY`: memory is in use and cannot be moved. `EINTR`: a signal ended the wait for it.
+pub fn offline_and_remove(ranges: &[Range<u64>]) -> Result {
+    let mut list = KVec::with_capacity(ranges.len(), GFP_KERNEL)?;
+    for range in ranges {
+        let end = range.end.checked_sub(1).ok_or(EINVAL)?;
+        let range = bindings::range {
+            start: range.start,
+            end,
+        };
+        list.push(range, GFP_KERNEL)?;
+    }
+    let count = u32::try_from(list.len()).map_err(|_| EINVAL)?;
+    // SAFETY: `list` holds `count` ranges, which the kernel checks.
+    to_result(unsafe { bindings::offline_and_remove_memory_ranges(list.as_ptr(), count) })
+}
+
+/// The same, where the signals of the current process do not reach.
+///
+/// A rollback after a signal would otherwise be interrupted by the very signal that made it
+/// necessary: the kernel gives up an offline as long as one is pending.
+pub fn offline_and_remove_unsignalled(ranges: KVec<Range<u64>>) -> Result {
+    let job = Arc::pin_init(
+        pin_init!(Job {
+            done <- Completion::new(),
+            errno: Atomic::new(0),
+        }),
+        GFP_KERNEL,
+    )?;
+    let worker = job.clone();
+    workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+        let errno = offline_and_remove(&ranges).map_or_else(|error| error.to_errno(), |()| 0);
+        worker.errno.store(errno, Relaxed);
+        worker.done.complete_all();
+    })?;
+    job.done.wait_for_completion();
+    to_result(job.errno.load(Relaxed))
+}
+
+#[pin_data]
+struct Job {
+    #[pin]
+    done: Completion,
+    errno: Atomic<c_int>,
+}
+
+/// Physical addresses reserved for memory that is yet to be added.
+///
+/// # Invariants
+///
+/// The resource is in the tree and ours.
+pub struct Reservation(*mut bindings::resource);
+
+// SAFETY: The resource tree has a lock of its own.
+unsafe impl Send for Reservation {}
+
+impl Reservation {
+    /// Reserves `range` under `name`.
+    ///
+    /// # Safety
+    ///
+    /// `name` must outlive the reservation: the tree keeps the pointer.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`: somebody else has a part of it.
+    unsafe fn new(range: &Range<u64>, name: &CStr) -> Result<Self> {
+        let size = range.end.checked_sub(range.start).ok_or(EINVAL)?;
+        // SAFETY: The root is the kernel's, and the caller keeps the name.
+        let resource = unsafe {
+            bindings::__request_region(
+                &raw mut bindings::iomem_resource,
+                range.start,
+                size,
+                name.as_char_ptr(),
+                0,
+            )
+        };
+        if resource.is_null() {
+            return Err(EBUSY);
+        }
+        // The memory that is added becomes a child, so the reservation itself must look like System
+        // RAM and not be busy.
+        //
+        // SAFETY: The resource was just made and is ours.
+        unsafe { (*resource).flags = bindings::IORESOURCE_SYSTEM_RAM as usize };
+        // INVARIANT: It is in the tree.
+        Ok(Self(resource))
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: The type's invariant; the kernel allocated the resource for us.
+        unsafe {
+            bindings::remove_resource(self.0);
+            bindings::kfree(self.0.cast());
+        }
+    }
+}
+
+/// The reservations of one device, and the name that they bear.
+pub struct Reservations {
+    // Dropped before the name that it points to.
+    list: KVec<Reservation>,
+    name: kernel::str::CString,
+}
+
+impl Reservations {
+    /// Prepares reservations under `name`.
+    pub fn new(name: &CStr) -> Result<Self> {
+        Ok(Self {
+            list: KVec::new(),
+            name: kernel::str::CString::try_from(name)?,
+        })
+    }
+
+    /// Whether nothing is reserved.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Reserves one more `range`.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`: somebody else has a part of it.
+    pub fn reserve(&mut self, range: &Range<u64>) -> Result {
+        self.list.reserve(1, GFP_KERNEL)?;
+        // SAFETY: The name is on the heap, and is dropped after the list.
+        let reservation = unsafe { Reservation::new(range, &self.name)? };
+        self.list.push(reservation, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Gives all of it back.
+    pub fn release(&mut self) {
+        self.list.clear();
+    }
+}
+
+/// What kind of memory a node has, for the kernel's memory tiers.
+///
+/// # Invariants
+///
+/// The node's type was initialised once for this object.
+pub struct NodeMemoryType {
+    node: i32,
+}
+
+impl NodeMemoryType {
+    /// Says of `node` that it has memory at the abstract distance that the platform tells.
+    pub fn new(node: i32) -> Result<Self> {
+        // SAFETY: The helper locks its list and checks the node.
+        let kind = kernel::error::from_err_ptr(unsafe { bindings::memory_tier_type_get(node) })?;
+        // SAFETY: `kind` is valid: the list that it is on lives as long as the module.
+        unsafe { bindings::init_node_memory_type(node, kind) };
+        // INVARIANT: Just initialised.
+        Ok(Self { node })
+    }
+}
+
+impl Drop for NodeMemoryType {
+    fn drop(&mut self) {
+        // SAFETY: The type's invariant.
+        unsafe { bindings::clear_node_memory_type(self.node, core::ptr::null_mut()) };
+    }
+}
+
+/// The kinds of memory that this module made known; dropped when the module goes.
+pub struct NodeMemoryTypes;
+
+impl Drop for NodeMemoryTypes {
+    fn drop(&mut self) {
+        // SAFETY: No device is bound any more, so no node refers to the types.
+        unsafe { bindings::memory_tier_types_put() };
+    }
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Claims on memory that `kmem` is about to get; see [`kmem_abi`](super::kmem_abi).
+
+use super::{
+    device::raw,
+    kmem_abi, //
+};
+use core::ops::Range;
+use kernel::{
+    device::Device,
+    error::to_result,
+    prelude::*,
+    sync::atomic::{
+        Acquire,
+        AtomicFlag,
+        Full, //
+    }, //
+};
+
+extern "C" {
+    fn dax_kmem_claim(owner: *mut c_void, region: c_int, online_type: c_int) -> c_int;
+    fn dax_kmem_status(owner: *mut c_void) -> c_int;
+    fn dax_kmem_evict(owner: *mut c_void) -> c_int;
+    fn dax_kmem_unclaim(owner: *mut c_void) -> c_int;
+    fn dax_kmem_reclaim(start: u64, end: u64) -> c_int;
+}
+
+// The signatures that the other side has.
+const _: kmem_abi::Claim = dax_kmem_claim;
+const _: kmem_abi::OfOwner = dax_kmem_status;
+const _: kmem_abi::OfOwner = dax_kmem_evict;
+const _: kmem_abi::OfOwner = dax_kmem_unclaim;
+const _: kmem_abi::Reclaim = dax_kmem_reclaim;
+
+/// A claim on the memory of the DAX devices of one owner; it ends when it is dropped.
+pub struct Claim {
+    /// The owner's address: a name, never followed.
+    owner: usize,
+    /// The owner may be gone, and its address be another's.
+    ended: AtomicFlag,
+}
+
+impl Claim {
+    /// Claims the memory of the DAX devices that `owner`, part of region `region`, will have: it
+    /// comes online as `online_type` (`MMOP_*`) tells, and stays within that policy.
+    pub fn new(owner: &Device, region: c_int, online_type: u8) -> Result<Self> {
+        let owner: *mut c_void = raw(owner).cast();
+        // SAFETY: `kmem` compares the owner's address and does not follow it.
+        to_result(unsafe { dax_kmem_claim(owner, region, online_type.into()) })?;
+        Ok(Self {
+            owner: owner as usize,
+            ended: AtomicFlag::new(false),
+        })
+    }
+
+    fn owner(&self) -> *mut c_void {
+        self.owner as *mut c_void
+    }
+
+    /// Whether `kmem` took the device, or why not.
+    pub fn status(&self) -> Result {
+        // SAFETY: As in `new()`.
+        to_result(unsafe { dax_kmem_status(self.owner()) })
+    }
+
+    /// Takes all memory away, and lets none come back.
+    pub fn evict(&self) -> Result {
+        if self.ended.load(Acquire) {
+            return Ok(());
+        }
+        // SAFETY: As in `new()`.
+        to_result(unsafe { dax_kmem_evict(self.owner()) })
+    }
+
+    /// Ends the claim, once the DAX devices are gone.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`: memory stays behind. [`reclaim`] tries again.
+    pub fn end(&self) -> Result {
+        if self.ended.xchg(true, Full) {
+            return Ok(());
+        }
+        // SAFETY: As in `new()`.
+        to_result(unsafe { dax_kmem_unclaim(self.owner()) })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Whoever cares for what stays behind has ended the claim before.
+        let _ = self.end();
+    }
+}
+
+/// Tries once more to take away what stayed behind in `range`.
+pub fn reclaim(range: &Range<u64>) -> Result {
+    // SAFETY: Any range will do.
+    to_result(unsafe { dax_kmem_reclaim(range.start, range.end) })
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A reference that keeps a module loaded.
+
+use super::bindings;
+use kernel::{
+    prelude::*,
+    ThisModule, //
+};
+
+/// Keeps `module` loaded: while one of these lives, removing the module is refused (`EBUSY`).
+pub struct ModuleRef(&'static ThisModule);
+
+impl ModuleRef {
+    /// Takes a reference.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`: the module is on its way out.
+    pub fn new(module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: The module is the one whose code runs.
+        if unsafe { bindings::try_module_get(module.as_ptr()) } {
+            Ok(Self(module))
+        } else {
+            Err(ENODEV)
+        }
+    }
+}
+
+impl Drop for ModuleRef {
+    fn drop(&mut self) {
+        // SAFETY: The reference was taken in `new()`.
+        unsafe { bindings::module_put(self.0.as_ptr()) };
+    }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Region drivers for CXL memory: each region is bound to a driver of its own, and its policy is
+//! set between two binding steps.
+//!
+//! | driver | binds to | adds |
+//! |---|---|---|
+//! | [`cxl_sysram_region`](sysram) | a committed RAM region, by name | `sysram_regionN` with `online_type` |
+//! | [`cxl_dax_kmem_region`](dax_kmem) | `sysram_regionN`, once `online_type` is set | `dax_regionN` |
+//! | [`cxl_driver_dax_region`](dax_region) | `dax_regionN` | `daxN.M`, which `kmem` takes |
+//!
+//! What is decided here is decided by the `region_policy` crate; all `unsafe` is in the
+//! abstractions.
+
+use kernel::{
+    prelude::*,
+    InPlaceModule, //
+};
+
+#[path = "../abstractions"]
+pub mod abstractions {
+    //! Safe Rust over what the kernel offers; the ones that this module needs.
+
+    pub mod attribute;
+    pub mod bindings;
+    pub mod cxl;
+    pub mod dax_region;
+    pub mod device;
+    pub mod global;
+    pub mod kmem_abi;
+    pub mod kmem_client;
+    pub mod module_ref;
+    pub mod text;
+}
+
+pub mod dax_kmem;
+pub mod dax_region;
+pub mod holds;
+pub mod sysram;
+pub mod table;
+
+use abstractions::cxl::{
+    self,
+    notifier,
+    subregion::WaitForRelease, //
+};
+
+module! {
+    type: CxlRegions,
+    name: "cxl_regions",
+    authors: ["The region-drivers developers"],
+    description: "Region drivers for CXL memory",
+    license: "GPL v2",
+    imports_ns: ["CXL"],
+}
+
+/// The module: what is dropped first stands first.
+#[pin_data]
+struct CxlRegions {
+    _drivers: table::Drivers,
+    #[pin]
+    _watch: notifier::Registration<holds::Watch>,
+    _holds: holds::Lifetime,
+    _devices: WaitForRelease,
+}
+
+impl InPlaceModule for CxlRegions {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        // Fields are initialised in the order written here, which is the reverse of their drop.
+        try_pin_init!(Self {
+            _devices: WaitForRelease,
+            _holds: holds::Lifetime::begin(),
+            _watch <- notifier::Registration::new(),
+            _drivers: {
+                let drivers = table::Drivers::register(module)?;
+                // Not before: loading the module must not grab what it finds.
+                cxl::arm();
+                drivers
+            },
+        })
+    }
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `cxl_dax_kmem_region`: the policy is set, so the region's memory goes to `kmem`.
+
+use crate::{
+    abstractions::{
+        cxl::subregion::{
+            self,
+            Pending,
+            Registered,
+            Subregion, //
+        },
+        kmem_client::Claim,
+    },
+    dax_region::DaxRegion,
+    holds::{
+        self,
+        Hold, //
+    },
+    sysram::{
+        Binding,
+        SysramRegion, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use region_policy::online_type::OnlineType;
+
+/// The driver.
+pub struct DaxKmem;
+
+/// What the driver keeps for a bound `sysram_regionN`: what is dropped first stands first.
+pub struct Plugged {
+    dax_region: Registered<DaxRegion>,
+    hold: Arc<Hold>,
+}
+
+impl subregion::Driver for DaxKmem {
+    type Object = SysramRegion;
+
+    const BOUND_BY_USERS: bool = true;
+
+    fn probe(sysram: &Subregion<SysramRegion>) -> Result {
+        // The lock is not held while memory moves: `online_type` answers meanwhile.
+        let policy = {
+            let mut binding = sysram.binding().lock();
+            match *binding {
+                // Silent: the device is offered to us when it is added.
+                Binding::Waiting(None) => return Err(ENXIO),
+                Binding::Waiting(Some(policy)) => {
+                    *binding = Binding::Moving(policy);
+                    policy
+                }
+                Binding::Moving(_) | Binding::Bound(..) => return Err(EBUSY),
+            }
+        };
+        let result = plug(sysram, policy);
+        let mut binding = sysram.binding().lock();
+        match result {
+            Ok(plugged) => {
+                *binding = Binding::Bound(policy, plugged);
+                Ok(())
+            }
+            Err(error) => {
+                *binding = Binding::Waiting(Some(policy));
+                Err(error)
+            }
+        }
+    }
+
+    fn unbind(sysram: &Subregion<SysramRegion>) {
+        let (policy, plugged) = {
+            let mut binding = sysram.binding().lock();
+            let Binding::Bound(policy, _) = *binding else {
+                return;
+            };
+            match core::mem::replace(&mut *binding, Binding::Moving(policy)) {
+                Binding::Bound(policy, plugged) => (policy, plugged),
+                _ => return,
+            }
+        };
+        unplug(plugged);
+        *sysram.binding().lock() = Binding::Waiting(Some(policy));
+    }
+}
+
+/// Puts a `dax_regionN` below `sysram`, and its memory into the system as `policy` tells.
+fn plug(sysram: &Subregion<SysramRegion>, policy: OnlineType) -> Result<Plugged> {
+    let region = sysram.region();
+    let dax_region = Pending::new(
+        sysram.as_ref(),
+        c"dax_region",
+        region.id(),
+        Ok(DaxRegion::new(region.id(), region.range()?)),
+    )?;
+    // The claim must stand before the device is there, and the decoders before its memory.
+    let claim = Claim::new(dax_region.as_ref(), region.id(), policy.mmop())?;
+    let hold = holds::take(region, claim)?;
+    match dax_region.add() {
+        Ok(dax_region) => {
+            // Adding a device does not tell whether its driver took it.
+            let status = hold.status();
+            let plugged = Plugged { dax_region, hold };
+            match status {
+                Ok(()) => Ok(plugged),
+                Err(error) => {
+                    unplug(plugged);
+                    Err(error)
+                }
+            }
+        }
+        Err(error) => {
+            holds::give_back(&hold);
+            Err(error)
+        }
+    }
+}
+
+/// Takes the memory out of the system, and the devices away.
+fn unplug(plugged: Plugged) {
+    let Plugged { dax_region, hold } = plugged;
+
+    // First the memory, as long as everything that belongs to it is there. What cannot go stays
+    // behind, and the hold with it.
+    hold.evict();
+    drop(dax_region);
+    holds::give_back(&hold);
+}

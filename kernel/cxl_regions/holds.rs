@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is held while memory of a region is in the system: its decoders, and this module.
+//!
+//! Tearing decoders down under memory that is in use kills the machine, and the CXL core does so
+//! for whoever removes a memdev, a target or the region. So the decoders are locked before memory
+//! is added. They are unlocked when it is gone; as long as some stays behind they stay locked.
+//!
+//! The core also resets decoders *before* it unbinds the region, so that what is moved out by then
+//! is garbage. A memdev or a port that loses its driver is noticed earlier, by [`Watch`].
+
+use crate::{
+    abstractions::{
+        cxl::{
+            notifier::{
+                DeviceKey,
+                Listener, //
+            },
+            region::{
+                DecoderLock,
+                Region, //
+            },
+        },
+        dax_region,
+        kmem_client::{
+            self,
+            Claim, //
+        },
+        module_ref::ModuleRef, //
+    },
+    global_mutex,
+};
+use core::ops::Range;
+use kernel::{
+    module::this_module,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    },
+};
+
+/// Keeps a region's decoders, its claim on memory, and this module.
+#[pin_data]
+pub struct Hold {
+    region: ARef<Region>,
+    range: Range<u64>,
+    /// Whose unbinding takes the decoders down.
+    dependencies: KVec<DeviceKey>,
+    claim: Claim,
+    #[pin]
+    decoders: Mutex<Option<DecoderLock>>,
+    _module: ModuleRef,
+}
+
+impl Hold {
+    /// Whether `kmem` took the memory, or why not.
+    pub fn status(&self) -> Result {
+        self.claim.status()
+    }
+
+    /// Takes all memory away for good; if that works, the decoders are free to go.
+    pub fn evict(&self) {
+        match self.claim.evict() {
+            Ok(()) => self.release_decoders(),
+            Err(error) => dev_err!(
+                (*self.region).as_ref(),
+                "[{:#x}-{:#x}] cannot be taken away ({:?}): its decoders stay locked; free the memory, then bind the region again to get it back\n",
+                self.range.start,
+                self.range.end.saturating_sub(1),
+                error
+            ),
+        }
+    }
+
+    fn release_decoders(&self) {
+        let lock = self.decoders.lock().take();
+        drop(lock);
+    }
+}
+
+global_mutex! {
+    /// Every hold there is.
+    static HOLDS(holds_lock): KVec<Arc<Hold>> = KVec::new();
+}
+
+/// From the module's init to its exit.
+pub struct Lifetime;
+
+impl Lifetime {
+    /// Makes the module's globals ready.
+    pub fn begin() -> Self {
+        HOLDS.init();
+        Self
+    }
+}
+
+impl Drop for Lifetime {
+    fn drop(&mut self) {
+        // A hold keeps the module loaded, so there is none.
+        if let Ok(mut holds) = HOLDS.lock() {
+            *holds = KVec::new();
+        }
+    }
+}
+
+/// Locks the decoders of `region` for the memory in `claim`.
+pub fn take(region: &Region, claim: Claim) -> Result<Arc<Hold>> {
+    let range = region.range()?;
+    let dependencies = region.dependencies()?;
+    let module = ModuleRef::new(this_module::<crate::LocalModule>())?;
+    let hold = Arc::pin_init(
+        pin_init!(Hold {
+            region: region.into(),
+            range,
+            dependencies,
+            claim,
+            decoders <- new_mutex!(Some(region.lock_decoders())),
+            _module: module,
+        }),
+        GFP_KERNEL,
+    )?;
+    HOLDS.lock()?.push(hold.clone(), GFP_KERNEL)?;
+    Ok(hold)
+}
+
+/// Ends a hold whose devices are gone, unless memory stays behind.
+pub fn give_back(hold: &Arc<Hold>) {
+    if hold.claim.end().is_ok() {
+        hold.release_decoders();
+        if let Ok(mut holds) = HOLDS.lock() {
+            holds.retain(|other| !Arc::ptr_eq(other, hold));
+        }
+    }
+}
+
+/// Takes away what stayed behind in `range`, and ends the holds on it.
+///
+/// # Errors
+///
+/// `EBUSY` and others: some memory is still in use.
+pub fn reclaim(range: &Range<u64>) -> Result {
+    kmem_client::reclaim(range)?;
+    while let Some(hold) = find(|hold| {
+        overlap(&hold.range, range) && !dax_region::is_system_ram(&hold.range)
+    })? {
+        hold.release_decoders();
+        HOLDS.lock()?.retain(|other| !Arc::ptr_eq(other, &hold));
+    }
+    Ok(())
+}
+
+fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+fn find(wanted: impl Fn(&Hold) -> bool) -> Result<Option<Arc<Hold>>> {
+    Ok(HOLDS.lock()?.iter().find(|hold| wanted(hold)).cloned())
+}
+
+/// Moves a region's memory out while the way to it is still there.
+pub struct Watch;
+
+impl Listener for Watch {
+    fn unbinding(device: DeviceKey) {
+        // Evicting moves memory: the list is not locked meanwhile, and starts over each time. A
+        // hold that was evicted and could not be is not tried again.
+        let Ok(holds) = affected(device) else {
+            return;
+        };
+        for hold in holds {
+            hold.evict();
+        }
+    }
+}
+
+fn affected(device: DeviceKey) -> Result<KVec<Arc<Hold>>> {
+    let mut affected = KVec::new();
+    for hold in HOLDS.lock()?.iter() {
+        if hold.dependencies.contains(&device) {
+            affected.push(hold.clone(), GFP_KERNEL)?;
+        }
+    }
+    Ok(affected)
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `cxl_sysram_region`: a region is going to be system RAM, and waits for its policy.
+
+use crate::{
+    abstractions::{
+        attribute::{
+            Attribute,
+            Page, //
+        },
+        cxl::{
+            region::{
+                self,
+                Region, //
+            },
+            subregion::{
+                Kind,
+                Object,
+                Pending,
+                Registered,
+                Subregion, //
+            },
+        },
+        dax_region,
+        module_ref::ModuleRef,
+        text::Text, //
+    },
+    dax_kmem::Plugged,
+    device_attributes,
+    holds, //
+};
+use core::fmt::Write;
+use kernel::{
+    module::this_module,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Mutex, //
+    },
+};
+use region_policy::{
+    matrix::{
+        PartitionMode,
+        RegionDriver, //
+    },
+    online_type::{
+        Configured,
+        OnlineType, //
+    },
+};
+
+/// The driver.
+pub struct Sysram;
+
+/// What the driver keeps for a bound region: what is dropped first stands first.
+pub struct Bound {
+    _sysram_region: Registered<SysramRegion>,
+    _module: ModuleRef,
+}
+
+impl region::Driver for Sysram {
+    type Data = Bound;
+
+    fn probe(region: &Region) -> impl PinInit<Bound, Error> {
+        bind(region)
+    }
+}
+
+/// Takes `region` if it can become system RAM, and puts a `sysram_regionN` below it.
+fn bind(region: &Region) -> Result<Bound> {
+    let log = region.as_ref();
+
+    // Silent: every region is offered to us when it is created.
+    if !region.is_committed() {
+        return Err(ENXIO);
+    }
+    let mode = PartitionMode::from_number(region.mode()).ok_or(EOPNOTSUPP)?;
+    RegionDriver::Sysram.admits(mode).map_err(|unserved| {
+        dev_err!(log, "{}\n", Text(&unserved));
+        Error::from_errno(-unserved.errno())
+    })?;
+    if region.is_set_aside() {
+        dev_err!(log, "a memdev of this region is set aside by its own driver\n");
+        return Err(EBUSY);
+    }
+    let range = region.range()?;
+    holds::reclaim(&range)?;
+    if dax_region::is_system_ram(&range) {
+        dev_err!(
+            log,
+            "[{:#x}-{:#x}] is System RAM in part: offline its blocks or unbind its driver first\n",
+            range.start,
+            range.end.saturating_sub(1)
+        );
+        return Err(EBUSY);
+    }
+
+    let module = ModuleRef::new(this_module::<crate::LocalModule>())?;
+    let sysram_region = Pending::new(
+        log,
+        c"sysram_region",
+        region.id(),
+        try_pin_init!(SysramRegion {
+            region: region.into(),
+            binding <- new_mutex!(Binding::Waiting(None)),
+        }),
+    )?;
+    Ok(Bound {
+        _sysram_region: sysram_region.add()?,
+        _module: module,
+    })
+}
+
+/// A `sysram_regionN`.
+#[pin_data]
+pub struct SysramRegion {
+    region: ARef<Region>,
+    #[pin]
+    binding: Mutex<Binding>,
+}
+
+/// How far a `sysram_regionN` has come. The driver below moves it on.
+pub enum Binding {
+    /// No driver is bound; the policy is open or set.
+    Waiting(Option<OnlineType>),
+    /// The driver is on its way in or out under this policy, or lost its way back.
+    Moving(OnlineType),
+    /// The driver is bound under this policy.
+    Bound(OnlineType, Plugged),
+}
+
+impl SysramRegion {
+    /// The region above.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// How far it has come.
+    pub fn binding(&self) -> &Mutex<Binding> {
+        &self.binding
+    }
+}
+
+static KIND: Kind<SysramRegion> = Kind::new(c"cxl_sysram_region", Some(&ATTRIBUTES));
+
+impl Object for SysramRegion {
+    fn kind() -> &'static Kind<Self> {
+        &KIND
+    }
+}
+
+device_attributes! {
+    /// What a user sees of it.
+    static ATTRIBUTES: Subregion<SysramRegion> = [OnlineTypeFile];
+}
+
+struct OnlineTypeFile;
+
+impl Attribute<SysramRegion> for OnlineTypeFile {
+    const NAME: &'static CStr = c"online_type";
+
+    fn show(sysram: &SysramRegion, page: &mut Page<'_>) -> Result {
+        let policy = match &*sysram.binding.lock() {
+            Binding::Waiting(policy) => *policy,
+            Binding::Moving(policy) | Binding::Bound(policy, _) => Some(*policy),
+        };
+        writeln!(page, "{}", Configured(policy))?;
+        Ok(())
+    }
+
+    fn store(sysram: &SysramRegion, text: &[u8]) -> Result {
+        let online_type = OnlineType::parse(text).ok_or(EINVAL)?;
+        match &mut *sysram.binding.lock() {
+            Binding::Waiting(policy) => {
+                *policy = Some(online_type);
+                Ok(())
+            }
+            Binding::Moving(_) | Binding::Bound(..) => Err(EBUSY),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The policies of region drivers, who claim a device before it exists.
+//!
+//! `abstractions/kmem_abi.rs` documents the functions.
+
+use crate::{
+    abstractions::{
+        dax_driver::OwnerKey,
+        kmem_abi, //
+    },
+    export_symbol_gpl,
+    global_mutex,
+    memory::Memory,
+    registry, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use region_policy::online_type::OnlineType;
+
+/// What the owner of a device wants for its memory.
+#[derive(Clone, Copy)]
+pub struct Policy {
+    /// The `N` of `regionN`, for the log.
+    pub region: c_int,
+    /// How the memory comes online, and what it stays within.
+    pub online_type: OnlineType,
+}
+
+struct Claim {
+    owner: OwnerKey,
+    policy: Policy,
+    /// What came of the device's probe; `None` before there was one.
+    status: Option<Result>,
+    memory: Option<Arc<Memory>>,
+}
+
+global_mutex! {
+    static CLAIMS(claims_lock): KVec<Claim> = KVec::new();
+}
+
+/// Makes the claims ready; for the registry.
+pub fn init() {
+    CLAIMS.init();
+}
+
+/// Gives the claims' memory back; for the registry.
+pub fn exit() {
+    if let Ok(mut claims) = CLAIMS.lock() {
+        *claims = KVec::new();
+    }
+}
+
+/// The policy of the owner of a device, if it has one.
+pub fn policy(owner: OwnerKey) -> Result<Option<Policy>> {
+    let claims = CLAIMS.lock()?;
+    Ok(claims
+        .iter()
+        .find(|claim| claim.owner == owner)
+        .map(|claim| claim.policy))
+}
+
+/// Takes note of what came of a device's probe.
+pub fn bound(owner: OwnerKey, memory: Result<&Arc<Memory>, &Error>) {
+    // Without a claim nobody asks.
+    let _ = with(owner, |claim| {
+        claim.memory = memory.ok().cloned().or_else(|| claim.memory.take());
+        claim.status = Some(memory.map(|_| ()).map_err(|error| *error));
+    });
+}
+
+fn with<R>(owner: OwnerKey, f: impl FnOnce(&mut Claim) -> R) -> Result<R> {
+    let mut claims = CLAIMS.lock()?;
+    claims
+        .iter_mut()
+        .find(|claim| claim.owner == owner)
+        .map(f)
+        .ok_or(ENOENT)
+}
+
+fn claim(owner: OwnerKey, region: c_int, online_type: c_int) -> Result {
+    let online_type = u8::try_from(online_type)
+        .ok()
+        .and_then(OnlineType::from_mmop)
+        .ok_or(EINVAL)?;
+    let mut claims = CLAIMS.lock()?;
+    if claims.iter().any(|claim| claim.owner == owner) {
+        return Err(EEXIST);
+    }
+    let claim = Claim {
+        owner,
+        policy: Policy {
+            region,
+            online_type,
+        },
+        status: None,
+        memory: None,
+    };
+    claims.push(claim, GFP_KERNEL)?;
+    Ok(())
+}
+
+fn evict(owner: OwnerKey) -> Result {
+    // The claims are not locked while memory moves.
+    match with(owner, |claim| claim.memory.clone())? {
+        Some(memory) => memory.evict(),
+        None => Ok(()),
+    }
+}
+
+fn unclaim(owner: OwnerKey) -> Result {
+    let mut claims = CLAIMS.lock()?;
+    let memory = claims
+        .iter()
+        .find(|claim| claim.owner == owner)
+        .and_then(|claim| claim.memory.clone());
+    claims.retain(|claim| claim.owner != owner);
+    drop(claims);
+    match memory {
+        Some(memory) if !memory.is_absent() => Err(EBUSY),
+        _ => Ok(()),
+    }
+}
+
+fn errno(result: Result) -> c_int {
+    result.map_or_else(|error| error.to_errno(), |()| 0)
+}
+
+/// See [`kmem_abi`].
+#[no_mangle]
+pub extern "C" fn dax_kmem_claim(owner: *mut c_void, region: c_int, online_type: c_int) -> c_int {
+    errno(claim(OwnerKey::of(owner), region, online_type))
+}
+export_symbol_gpl!(dax_kmem_claim);
+
+/// See [`kmem_abi`].
+#[no_mangle]
+pub extern "C" fn dax_kmem_status(owner: *mut c_void) -> c_int {
+    let status = with(OwnerKey::of(owner), |claim| claim.status);
+    errno(status.and_then(|status| status.unwrap_or(Err(ENXIO))))
+}
+export_symbol_gpl!(dax_kmem_status);
+
+/// See [`kmem_abi`].
+#[no_mangle]
+pub extern "C" fn dax_kmem_evict(owner: *mut c_void) -> c_int {
+    errno(evict(OwnerKey::of(owner)))
+}
+export_symbol_gpl!(dax_kmem_evict);
+
+/// See [`kmem_abi`].
+#[no_mangle]
+pub extern "C" fn dax_kmem_unclaim(owner: *mut c_void) -> c_int {
+    errno(unclaim(OwnerKey::of(owner)))
+}
+export_symbol_gpl!(dax_kmem_unclaim);
+
+/// See [`kmem_abi`].
+#[no_mangle]
+pub extern "C" fn dax_kmem_reclaim(start: u64, end: u64) -> c_int {
+    errno(registry::reclaim(&(start..end)))
+}
+export_symbol_gpl!(dax_kmem_reclaim);
+
+// The other side relies on these signatures.
+const _: kmem_abi::Claim = dax_kmem_claim;
+const _: kmem_abi::OfOwner = dax_kmem_status;
+const _: kmem_abi::OfOwner = dax_kmem_evict;
+const _: kmem_abi::OfOwner = dax_kmem_unclaim;
+const _: kmem_abi::Reclaim = dax_kmem_reclaim;

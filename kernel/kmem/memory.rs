@@ -1,0 +1,520 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The memory of one device, and its transitions: entirely or not at all.
+//!
+//! Lock order: the lock of a device's memory, then the kernel's hotplug lock, under which the zone
+//! guard runs. So the guard takes no such lock: what it needs is in atomics.
+
+use crate::{
+    abstractions::{
+        device::notify_attribute,
+        hotplug::{
+            self,
+            BlockTruth,
+            Group,
+            NodeMemoryType,
+            Reservations, //
+        },
+        memory_notifier::Zone,
+        module_ref::ModuleRef,
+        text::Text, //
+    },
+    claims::Policy,
+};
+use core::{
+    fmt,
+    ops::Range, //
+};
+use kernel::{
+    device::Device,
+    module::this_module,
+    new_mutex,
+    prelude::*,
+    str::CString,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            AtomicFlag,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    },
+};
+use region_policy::{
+    blocks::{
+        BlockState,
+        Blocks, //
+    },
+    census::BlockCounts,
+    engine::{
+        self,
+        Failure,
+        Machine,
+        Purpose, //
+    },
+    journal::{
+        Entry,
+        Journal, //
+    },
+    online_type::{
+        Configured,
+        OnlineType, //
+    },
+    request::Request,
+    state::DeviceState,
+    zone::{
+        ZoneKind,
+        ZoneRule, //
+    },
+};
+
+/// The memory of one DAX device.
+///
+/// It outlives the binding when memory had to be left behind: somebody must know of it.
+#[pin_data]
+pub struct Memory {
+    /// The device's name, also in `/proc/iomem`.
+    name: CString,
+    /// What the owner wants; none for a device of the stock drivers.
+    policy: Option<Policy>,
+    ranges: KVec<Blocks>,
+    memmap_on_memory: bool,
+    #[pin]
+    plugged: Mutex<Plugged>,
+    /// Where changes are notified; none while no driver is bound.
+    #[pin]
+    device: Mutex<Option<ARef<Device>>>,
+    /// What was last asked for, as `MMOP_*` plus one; 0 for nothing.
+    last_requested: Atomic<u32>,
+    /// Blocks that are online, and the zone of the last that went online, for the zone guard.
+    online: Atomic<u64>,
+    online_movable: AtomicFlag,
+    /// The changes of the moment are the driver's own, which are notified once at the end.
+    in_transition: AtomicFlag,
+    /// No memory comes back: the device below is on its way out.
+    frozen: AtomicFlag,
+    group: Group,
+    _kind: NodeMemoryType,
+}
+
+/// What is held while memory is added.
+struct Plugged {
+    reservations: Reservations,
+    /// Which of the device's ranges are reserved, by index.
+    reserved: KVec<usize>,
+    /// The kernel keeps pointers into this module as long as memory is added.
+    _module: Option<ModuleRef>,
+}
+
+impl Memory {
+    /// Prepares the memory in `ranges` on `node`; none of it is added yet.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`: somebody else has a part of it. A device without an owner's policy loses just the
+    /// ranges in question, as it always did, unless none is left.
+    pub fn new(
+        name: &CStr,
+        node: i32,
+        memmap_on_memory: bool,
+        policy: Option<Policy>,
+        ranges: &[Blocks],
+    ) -> Result<Arc<Self>> {
+        let mut plugged = Plugged {
+            reservations: Reservations::new(name)?,
+            reserved: KVec::new(),
+            _module: None,
+        };
+        let mut kept = KVec::with_capacity(ranges.len(), GFP_KERNEL)?;
+        for blocks in ranges.iter().copied() {
+            match plugged.reserve(kept.len(), blocks) {
+                Ok(()) => kept.push(blocks, GFP_KERNEL)?,
+                Err(error) => {
+                    pr_warn!("{}: {} could not reserve region\n", name, Text(Physical(blocks)));
+                    if policy.is_some() || kept.is_empty() {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        let total = kept.iter().fold(0u64, |sum, blocks| sum.saturating_add(blocks.count()));
+        let name = CString::try_from(name)?;
+        let kind = NodeMemoryType::new(node)?;
+        let group = Group::new(node, total.saturating_mul(hotplug::block_size()))?;
+
+        Arc::pin_init(
+            pin_init!(Self {
+                name,
+                policy,
+                ranges: kept,
+                memmap_on_memory,
+                plugged <- new_mutex!(plugged),
+                device <- new_mutex!(None),
+                last_requested: Atomic::new(0),
+                online: Atomic::new(0),
+                online_movable: AtomicFlag::new(false),
+                in_transition: AtomicFlag::new(false),
+                frozen: AtomicFlag::new(false),
+                group,
+                _kind: kind,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// How the log names this memory.
+    pub fn label(&self) -> Text<Label<'_>> {
+        Text(Label(self))
+    }
+
+    /// What the blocks are, now.
+    pub fn counts(&self) -> BlockCounts {
+        self.ranges
+            .iter()
+            .flat_map(|blocks| blocks.iter())
+            .map(block_state)
+            .collect()
+    }
+
+    /// What the device is as a whole, now.
+    pub fn state(&self) -> DeviceState {
+        DeviceState::observe(self.counts(), self.last_requested())
+    }
+
+    /// Whether none of the memory is added.
+    pub fn is_absent(&self) -> bool {
+        let counts = self.counts();
+        counts.absent == counts.total()
+    }
+
+    /// Whether this is the memory of a device of this name in these ranges, under this policy, that
+    /// no driver is bound to.
+    pub fn is_left_behind(&self, name: &CStr) -> bool {
+        *self.name == *name && self.device.lock().is_none()
+    }
+
+    /// Whether some of the memory lies in `range` and no driver is bound to it.
+    pub fn is_left_behind_in(&self, range: &Range<u64>) -> bool {
+        self.device.lock().is_none() && self.ranges.iter().any(|blocks| {
+            let own = physical(*blocks);
+            own.start < range.end && range.start < own.end
+        })
+    }
+
+    /// Notifies changes on `device` from now on.
+    pub fn attach(&self, device: &Device) {
+        *self.device.lock() = Some(device.into());
+    }
+
+    /// Notifies no more.
+    pub fn detach(&self) {
+        *self.device.lock() = None;
+    }
+
+    /// Brings the memory up for the first time.
+    pub fn come_up(&self, online_type: OnlineType) -> Result {
+        let mut plugged = self.plugged.lock();
+        self.carry_out(&mut plugged, |run, journal| {
+            let counts = engine::plug(run, journal, online_type)?;
+            self.set_last_requested(Some(online_type).filter(|_| counts.online() != 0));
+            Ok(())
+        })
+    }
+
+    /// Does what was asked for through one of the attributes.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM`: the policy forbids it. `EBUSY`: memory is online in another way, or in use. `EINTR`:
+    /// a signal came. `EIO`: blocks did not come online. `ENODEV`: the device is on its way out. In
+    /// each case the memory is what it was before, or the log says that it could not be.
+    pub fn request(&self, request: Request) -> Result {
+        let mut plugged = self.plugged.lock();
+        if self.frozen.load(Relaxed) && request != Request::Unplug {
+            return Err(ENODEV);
+        }
+        let last = self.last_requested();
+        let policy = self.policy.map(|policy| policy.online_type);
+        let mut refused = None;
+        let result = self.carry_out(&mut plugged, |run, journal| {
+            match engine::perform(run, journal, request, last, policy) {
+                Ok(outcome) => {
+                    self.set_last_requested(outcome.last_requested);
+                    Ok(())
+                }
+                Err(engine::Error::Failed(failure)) => Err(failure),
+                Err(engine::Error::Refused(refusal)) => {
+                    refused = Some(refusal);
+                    Ok(())
+                }
+            }
+        });
+        match refused {
+            Some(refusal) => {
+                pr_info!("{}: {}\n", self.label(), Text(refusal));
+                Err(Error::from_errno(-refusal.errno()))
+            }
+            None => result,
+        }
+    }
+
+    /// Takes all memory away.
+    pub fn unplug(&self) -> Result {
+        let mut plugged = self.plugged.lock();
+        self.carry_out(&mut plugged, |run, journal| {
+            engine::unplug(run, journal)?;
+            self.set_last_requested(None);
+            Ok(())
+        })
+    }
+
+    /// Takes all memory away, and lets none come back.
+    pub fn evict(&self) -> Result {
+        self.frozen.store(true, Relaxed);
+        self.unplug()
+    }
+
+    /// Takes leave of a device that is being unbound.
+    ///
+    /// Memory under a policy is taken away. Memory of the stock drivers is left online if it is:
+    /// their users count on it, and it stays manageable block by block.
+    pub fn leave(&self) -> Result {
+        if self.policy.is_none() && self.counts().online() != 0 {
+            return Err(EBUSY);
+        }
+        self.unplug()
+    }
+
+    /// Takes note that `range` is about to go online in `zone`.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM`: the policy forbids the zone.
+    pub fn going_online(&self, range: &Range<u64>, zone: Zone) -> Result {
+        let zone = match zone {
+            Zone::Kernel => ZoneKind::Kernel,
+            Zone::Movable => ZoneKind::Movable,
+        };
+        let online = self.online.load(Relaxed);
+        let mut counts = BlockCounts::default();
+        if self.online_movable.load(Relaxed) {
+            counts.movable = online;
+        } else {
+            counts.kernel = online;
+        }
+        let policy = self.policy.map(|policy| policy.online_type);
+        if !ZoneRule::from_policy(policy).admits(counts, zone) {
+            pr_warn!(
+                "{}: [{:#x}-{:#x}] refused: {} is against the region's policy {}\n",
+                self.label(),
+                range.start,
+                range.end.saturating_sub(1),
+                Text(OnlineType::in_zone(zone)),
+                Text(Configured(policy))
+            );
+            return Err(EPERM);
+        }
+        self.online_movable.store(zone == ZoneKind::Movable, Relaxed);
+        Ok(())
+    }
+
+    /// Takes note that a block went online or offline, whoever did it.
+    ///
+    /// The hotplug lock, which the caller holds, orders these notes.
+    pub fn block_changed(&self, online: bool) {
+        let before = self.online.load(Relaxed);
+        let after = if online {
+            before.saturating_add(1)
+        } else {
+            before.saturating_sub(1)
+        };
+        self.online.store(after, Relaxed);
+        if !self.in_transition.load(Relaxed) {
+            self.notify();
+        }
+    }
+
+    /// Whether a block of this memory lies in `range`.
+    pub fn holds(&self, range: &Range<u64>) -> bool {
+        self.ranges.iter().any(|blocks| {
+            let own = physical(*blocks);
+            own.start < range.end && range.start < own.end
+        })
+    }
+
+    /// Runs a transition, and settles what it leaves.
+    fn carry_out<F>(&self, plugged: &mut Plugged, transition: F) -> Result
+    where
+        F: FnOnce(&mut Run<'_>, Journal<'_>) -> Result<(), Failure<Reason>>,
+    {
+        let entries = Journal::entries_for(&self.ranges);
+        let mut storage = KVVec::from_elem(Entry::UNUSED, entries, GFP_KERNEL)?;
+        let mut run = Run {
+            memory: self,
+            plugged,
+        };
+        let journal = Journal::read(&run, &mut storage).ok_or(EINVAL)?;
+
+        self.in_transition.store(true, Relaxed);
+        let result = transition(&mut run, journal);
+        self.in_transition.store(false, Relaxed);
+        if self.is_absent() {
+            plugged.release();
+        }
+        self.notify();
+
+        result.map_err(|failure| {
+            pr_err!("{}: {}\n", self.label(), Text(&failure));
+            Error::from_errno(-failure.cause.errno(|reason| -reason.0.to_errno()))
+        })
+    }
+
+    fn notify(&self) {
+        let device = self.device.lock().as_ref().cloned();
+        if let Some(device) = device {
+            notify_attribute(&device, c"state");
+            notify_attribute(&device, c"hotplug");
+        }
+    }
+
+    fn last_requested(&self) -> Option<OnlineType> {
+        let number = self.last_requested.load(Relaxed).checked_sub(1)?;
+        OnlineType::from_mmop(u8::try_from(number).ok()?)
+    }
+
+    fn set_last_requested(&self, online_type: Option<OnlineType>) {
+        let number = online_type.map_or(0, |online_type| {
+            u32::from(online_type.mmop()).saturating_add(1)
+        });
+        self.last_requested.store(number, Relaxed);
+    }
+}
+
+impl Plugged {
+    /// Holds what must be held while memory of range `index` is added.
+    fn reserve(&mut self, index: usize, blocks: Blocks) -> Result {
+        if self.reserved.contains(&index) {
+            return Ok(());
+        }
+        if self._module.is_none() {
+            self._module = Some(ModuleRef::new(this_module::<crate::LocalModule>())?);
+        }
+        self.reserved.reserve(1, GFP_KERNEL)?;
+        self.reservations.reserve(&physical(blocks))?;
+        self.reserved.push(index, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Gives everything back: no memory is added any more.
+    fn release(&mut self) {
+        self.reservations.release();
+        self.reserved.clear();
+        self._module = None;
+    }
+}
+
+/// A transition under way, as the engine sees it.
+struct Run<'a> {
+    memory: &'a Memory,
+    plugged: &'a mut Plugged,
+}
+
+impl Machine for Run<'_> {
+    type Error = Reason;
+
+    fn ranges(&self) -> &[Blocks] {
+        &self.memory.ranges
+    }
+
+    fn block_state(&self, block: u64) -> BlockState {
+        block_state(block)
+    }
+
+    fn add(&mut self, piece: Blocks, online_type: OnlineType) -> Result<(), Reason> {
+        let (index, blocks) = self
+            .memory
+            .ranges
+            .iter()
+            .copied()
+            .enumerate()
+            .find(|(_, blocks)| blocks.covers(piece))
+            .ok_or(Reason(EINVAL))?;
+        self.plugged.reserve(index, blocks).map_err(Reason)?;
+        self.memory
+            .group
+            .add(
+                &physical(piece),
+                self.memory.memmap_on_memory,
+                online_type.mmop(),
+            )
+            .map_err(Reason)
+    }
+
+    fn offline_and_remove(
+        &mut self,
+        pieces: impl Iterator<Item = Blocks> + Clone,
+        purpose: Purpose,
+    ) -> Result<(), Reason> {
+        let mut ranges = KVec::new();
+        for piece in pieces {
+            ranges
+                .push(physical(piece), GFP_KERNEL)
+                .map_err(|error| Reason(error.into()))?;
+        }
+        match purpose {
+            Purpose::Transition => hotplug::offline_and_remove(&ranges),
+            Purpose::Rollback => hotplug::offline_and_remove_unsignalled(ranges),
+        }
+        .map_err(Reason)
+    }
+}
+
+/// Why the kernel refused.
+#[derive(Clone, Copy)]
+struct Reason(Error);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// How the log names a device's memory.
+pub struct Label<'a>(&'a Memory);
+
+impl fmt::Display for Label<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(policy) = self.0.policy {
+            write!(f, "region{}: ", policy.region)?;
+        }
+        f.write_str(self.0.name.to_str().unwrap_or("?"))
+    }
+}
+
+/// How the log names memory blocks: by physical address too.
+struct Physical(Blocks);
+
+impl fmt::Display for Physical {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let range = physical(self.0);
+        write!(f, "{} [{:#x}-{:#x}]", self.0, range.start, range.end.saturating_sub(1))
+    }
+}
+
+/// The physical addresses of `blocks`.
+fn physical(blocks: Blocks) -> Range<u64> {
+    let size = hotplug::block_size();
+    let start = blocks.first().saturating_mul(size);
+    start..start.saturating_add(blocks.count().saturating_mul(size))
+}
+
+fn block_state(block: u64) -> BlockState {
+    match hotplug::block_truth(block.saturating_mul(hotplug::block_size())) {
+        BlockTruth::Absent => BlockState::Absent,
+        BlockTruth::Offline => BlockState::Offline,
+        BlockTruth::Kernel => BlockState::Online(ZoneKind::Kernel),
+        BlockTruth::Movable => BlockState::Online(ZoneKind::Movable),
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! All memory that this module knows, bound or left behind, and the zone guard over it.
+//!
+//! The registry's lock is taken under the kernel's hotplug lock, by the guard. So nobody holds it
+//! while memory is added or removed.
+
+use crate::{
+    abstractions::memory_notifier::{
+        Event,
+        Listener, //
+    },
+    claims,
+    global_mutex,
+    memory::Memory, //
+};
+use core::ops::Range;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+global_mutex! {
+    static KNOWN(known_lock): KVec<Arc<Memory>> = KVec::new();
+}
+
+/// From the module's init to its exit.
+pub struct Lifetime;
+
+impl Lifetime {
+    /// Makes the module's globals ready.
+    pub fn begin() -> Self {
+        KNOWN.init();
+        claims::init();
+        Self
+    }
+}
+
+impl Drop for Lifetime {
+    fn drop(&mut self) {
+        // Memory that is added keeps the module loaded: what is known here holds none.
+        if let Ok(mut known) = KNOWN.lock() {
+            *known = KVec::new();
+        }
+        claims::exit();
+    }
+}
+
+/// Knows `memory` from now on.
+pub fn remember(memory: &Arc<Memory>) -> Result {
+    KNOWN.lock()?.push(memory.clone(), GFP_KERNEL)?;
+    Ok(())
+}
+
+/// Knows `memory` no more.
+pub fn forget(memory: &Arc<Memory>) {
+    if let Ok(mut known) = KNOWN.lock() {
+        known.retain(|other| !Arc::ptr_eq(other, memory));
+    }
+}
+
+/// The memory that a device of this name had to leave behind.
+pub fn find_left_behind(name: &CStr) -> Result<Option<Arc<Memory>>> {
+    find(|memory| memory.is_left_behind(name))
+}
+
+/// Tries once more to take away all memory that was left behind in `range`.
+///
+/// # Errors
+///
+/// `EBUSY` and others: some is still in use.
+pub fn reclaim(range: &Range<u64>) -> Result {
+    while let Some(memory) = find(|memory| memory.is_left_behind_in(range))? {
+        memory.unplug()?;
+        forget(&memory);
+        pr_info!("{}: memory left behind is gone\n", memory.label());
+    }
+    Ok(())
+}
+
+fn find(wanted: impl Fn(&Memory) -> bool) -> Result<Option<Arc<Memory>>> {
+    Ok(KNOWN.lock()?.iter().find(|memory| wanted(memory)).cloned())
+}
+
+/// Keeps blocks out of zones that their region's policy forbids, whoever brings them online.
+pub struct ZoneGuard;
+
+impl Listener for ZoneGuard {
+    fn event(event: &Event) -> Result {
+        let (Event::GoingOnline(range, _) | Event::Online(range) | Event::Offline(range)) = event;
+        // The registry is ready before the guard listens.
+        let Some(memory) = find(|memory| memory.holds(range))? else {
+            return Ok(());
+        };
+        match event {
+            Event::GoingOnline(range, zone) => memory.going_online(range, *zone)?,
+            Event::Online(_) => memory.block_changed(true),
+            Event::Offline(_) => memory.block_changed(false),
+        }
+        Ok(())
+    }
+}
