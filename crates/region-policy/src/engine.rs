@@ -36,6 +36,10 @@ pub trait Machine {
 
     /// Adds absent blocks, which lie in one range, and brings them up in ascending order.
     ///
+    /// Neighbours that were added one by one may be removed as one piece, and the other way round, so
+    /// their resources have to be merged (`MHP_MERGE_RESOURCE`): the kernel releases a resource only
+    /// for a piece that is within it, and silently leaks those that a piece goes beyond.
+    ///
     /// # Errors
     /// If nothing was added. Success means that all were added, not that all are online.
     fn add(&mut self, piece: Blocks, online_type: OnlineType) -> Result<(), Self::Error>;

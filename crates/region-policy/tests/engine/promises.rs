@@ -82,6 +82,7 @@ pub fn keep_promises(device: &Device, ask: Ask, adversities: usize, fate: &mut d
     };
 
     calls_are_few_and_within_the_policy(&model, device.policy);
+    only_own_work_is_undone(&model, &before);
     match answer {
         Ok(outcome) => {
             if model.adversities() == 0 {
@@ -148,6 +149,29 @@ fn calls_are_few_and_within_the_policy(model: &Model<'_>, policy: Option<OnlineT
     assert!(removals.values().all(|count| *count == 1), "{calls:?}");
     assert!(adds <= 2 * blocks, "{calls:?}");
     assert!(model.reads() <= 7 * blocks, "{} looks", model.reads());
+}
+
+/// A rollback takes away only what the transition added. Where the transition itself was a removal, it
+/// takes away only what that left offline.
+fn only_own_work_is_undone(model: &Model<'_>, before: &BTreeMap<u64, BlockState>) {
+    let calls = model.calls();
+    let mut added: Vec<Blocks> = Vec::new();
+    for call in &calls {
+        match call {
+            Call::Add(piece, _) => added.push(*piece),
+            Call::Remove(_, Purpose::Transition) => {}
+            Call::Remove(pieces, Purpose::Rollback) => {
+                for number in pieces.iter().flat_map(|piece| piece.iter()) {
+                    let was_online = before[&number].is_online() || model.was_toggled(number);
+                    let lost_by_unplug = added.is_empty() && was_online;
+                    assert!(
+                        lost_by_unplug || added.iter().any(|piece| piece.contains(number)),
+                        "memory{number} was nobody's to remove: {calls:?}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// Nothing was done: what differs was done by others.
