@@ -101,8 +101,8 @@ unsafe extern "C" fn callback<L: Listener>(
         // Page frame numbers stay below the number of pages of the address space.
         (pfn as u64) << PAGE_SHIFT
     };
-    let range = address(notify.start_pfn)
-        ..address(notify.start_pfn.saturating_add(notify.nr_pages));
+    let range =
+        address(notify.start_pfn)..address(notify.start_pfn.saturating_add(notify.nr_pages));
 
     let event = match action as bindings::memory_block_state {
         bindings::memory_block_state_MEM_GOING_ONLINE => {

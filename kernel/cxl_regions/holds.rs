@@ -143,9 +143,9 @@ pub fn give_back(hold: &Arc<Hold>) {
 /// `EBUSY` and others: some memory is still in use.
 pub fn reclaim(range: &Range<u64>) -> Result {
     kmem_client::reclaim(range)?;
-    while let Some(hold) = find(|hold| {
-        overlap(&hold.range, range) && !dax_region::is_system_ram(&hold.range)
-    })? {
+    while let Some(hold) =
+        find(|hold| overlap(&hold.range, range) && !dax_region::is_system_ram(&hold.range))?
+    {
         hold.release_decoders();
         HOLDS.lock()?.retain(|other| !Arc::ptr_eq(other, &hold));
     }

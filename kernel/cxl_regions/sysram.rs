@@ -81,7 +81,10 @@ fn bind(region: &Region) -> Result<Bound> {
         Error::from_errno(-unserved.errno())
     })?;
     if region.is_set_aside() {
-        dev_err!(log, "a memdev of this region is set aside by its own driver\n");
+        dev_err!(
+            log,
+            "a memdev of this region is set aside by its own driver\n"
+        );
         return Err(EBUSY);
     }
     let range = region.range()?;

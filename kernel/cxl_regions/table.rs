@@ -34,9 +34,24 @@ type Register = fn(&'static ThisModule) -> Result<KBox<dyn Registered>>;
 /// How each driver is registered. Those for devices further down come first, so that a device finds
 /// its driver when it is added.
 const TABLE: [Register; 3] = [
-    |module| registered(subregion::Registration::<DaxRegionDriver>::new(c"cxl_driver_dax_region", module)),
-    |module| registered(subregion::Registration::<DaxKmem>::new(c"cxl_dax_kmem_region", module)),
-    |module| registered(driver::Registration::<region::Adapter<Sysram>>::new(c"cxl_sysram_region", module)),
+    |module| {
+        registered(subregion::Registration::<DaxRegionDriver>::new(
+            c"cxl_driver_dax_region",
+            module,
+        ))
+    },
+    |module| {
+        registered(subregion::Registration::<DaxKmem>::new(
+            c"cxl_dax_kmem_region",
+            module,
+        ))
+    },
+    |module| {
+        registered(driver::Registration::<region::Adapter<Sysram>>::new(
+            c"cxl_sysram_region",
+            module,
+        ))
+    },
 ];
 
 /// All drivers, registered.

@@ -81,7 +81,11 @@ fn bind(device: &Device) -> Result<Bound> {
     // What an earlier binding had to leave behind is taken up as it is.
     if let Some(memory) = registry::find_left_behind(log.name())? {
         memory.attach(log);
-        dev_info!(log, "memory left behind is taken up again: {}\n", Text(memory.counts()));
+        dev_info!(
+            log,
+            "memory left behind is taken up again: {}\n",
+            Text(memory.counts())
+        );
         return Ok(Bound { memory });
     }
 
@@ -89,7 +93,13 @@ fn bind(device: &Device) -> Result<Bound> {
         dev_warn!(log, "rejecting DAX region with invalid node\n");
         EINVAL
     })?;
-    let memory = Memory::new(log.name(), node, device.memmap_on_memory(), claim, &ranges(device)?)?;
+    let memory = Memory::new(
+        log.name(),
+        node,
+        device.memmap_on_memory(),
+        claim,
+        &ranges(device)?,
+    )?;
     memory.attach(log);
     registry::remember(&memory)?;
 
@@ -135,7 +145,10 @@ fn ranges(device: &Device) -> Result<KVec<region_policy::blocks::Blocks>> {
         }
     }
     if list.is_empty() {
-        dev_warn!(log, "rejecting DAX region without any memory after alignment\n");
+        dev_warn!(
+            log,
+            "rejecting DAX region without any memory after alignment\n"
+        );
         return Err(EINVAL);
     }
     if lost != 0 {

@@ -132,14 +132,20 @@ impl Memory {
             match plugged.reserve(kept.len(), blocks) {
                 Ok(()) => kept.push(blocks, GFP_KERNEL)?,
                 Err(error) => {
-                    pr_warn!("{}: {} could not reserve region\n", name, Text(Physical(blocks)));
+                    pr_warn!(
+                        "{}: {} could not reserve region\n",
+                        name,
+                        Text(Physical(blocks))
+                    );
                     if policy.is_some() || kept.is_empty() {
                         return Err(error);
                     }
                 }
             }
         }
-        let total = kept.iter().fold(0u64, |sum, blocks| sum.saturating_add(blocks.count()));
+        let total = kept
+            .iter()
+            .fold(0u64, |sum, blocks| sum.saturating_add(blocks.count()));
         let name = CString::try_from(name)?;
         let kind = NodeMemoryType::new(node)?;
         let group = Group::new(node, total.saturating_mul(hotplug::block_size()))?;
@@ -197,10 +203,11 @@ impl Memory {
 
     /// Whether some of the memory lies in `range` and no driver is bound to it.
     pub fn is_left_behind_in(&self, range: &Range<u64>) -> bool {
-        self.device.lock().is_none() && self.ranges.iter().any(|blocks| {
-            let own = physical(*blocks);
-            own.start < range.end && range.start < own.end
-        })
+        self.device.lock().is_none()
+            && self.ranges.iter().any(|blocks| {
+                let own = physical(*blocks);
+                own.start < range.end && range.start < own.end
+            })
     }
 
     /// Notifies changes on `device` from now on.
@@ -316,7 +323,8 @@ impl Memory {
             );
             return Err(EPERM);
         }
-        self.online_movable.store(zone == ZoneKind::Movable, Relaxed);
+        self.online_movable
+            .store(zone == ZoneKind::Movable, Relaxed);
         Ok(())
     }
 
@@ -499,7 +507,13 @@ struct Physical(Blocks);
 impl fmt::Display for Physical {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let range = physical(self.0);
-        write!(f, "{} [{:#x}-{:#x}]", self.0, range.start, range.end.saturating_sub(1))
+        write!(
+            f,
+            "{} [{:#x}-{:#x}]",
+            self.0,
+            range.start,
+            range.end.saturating_sub(1)
+        )
     }
 }
 

@@ -256,9 +256,7 @@ impl AsRef<device::Device> for Region {
 /// # Safety
 ///
 /// `decoder` must be a valid endpoint decoder.
-unsafe fn memdev_of(
-    decoder: *mut bindings::cxl_endpoint_decoder,
-) -> *mut bindings::cxl_memdev {
+unsafe fn memdev_of(decoder: *mut bindings::cxl_endpoint_decoder) -> *mut bindings::cxl_memdev {
     // SAFETY: The caller promises a valid decoder; its helper only follows pointers.
     unsafe { bindings::endpoint_decoder_memdev(decoder) }
 }
