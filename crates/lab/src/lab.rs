@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The lab as a whole: everything made, guests can be booted.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::thread::ScopedJoinHandle;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::accelerator;
+use crate::binaries;
+use crate::binaries::Binaries;
+use crate::cache::Cache;
+use crate::error::Error;
+use crate::error::Result;
+use crate::event::Event;
+use crate::event::Events;
+use crate::guest;
+use crate::guest::Guest;
+use crate::host;
+use crate::image;
+use crate::modules;
+use crate::modules::Modules;
+use crate::qemu;
+use crate::qemu::Accelerator;
+use crate::topology::Topology;
+use crate::tree::Tree;
+use crate::userland;
+
+/// Warnings reach the console, so that a guest that dies can still tell why; all else goes through the agent. A kernel
+/// that stumbled is not worth talking to: it panics, and a panic ends QEMU.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 printk.devkmsg=on log_buf_len=4M oops=panic panic=-1";
+
+/// What becomes of the project's kernel modules in a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Install {
+    /// They are not there: a stock Debian.
+    Stock,
+    /// They are installed where modprobe prefers them, and loaded when something asks for them.
+    Installed,
+    /// They are installed and loaded.
+    Loaded,
+}
+
+/// How to boot a guest.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    topology: Topology,
+    install: Install,
+    append: Vec<String>,
+    copies: Vec<PathBuf>,
+}
+
+impl Boot {
+    /// A stock guest on `topology`.
+    #[must_use]
+    pub fn new(topology: Topology) -> Self {
+        Self {
+            topology,
+            install: Install::Stock,
+            append: Vec::new(),
+            copies: Vec::new(),
+        }
+    }
+
+    /// Says what becomes of the project's modules.
+    #[must_use]
+    pub fn modules(mut self, install: Install) -> Self {
+        self.install = install;
+        self
+    }
+
+    /// Adds to the kernel's command line.
+    #[must_use]
+    pub fn append(mut self, arguments: impl Into<String>) -> Self {
+        self.append.push(arguments.into());
+        self
+    }
+
+    /// Adds a file or folder of the host, which appears below `/copy` under its own name.
+    #[must_use]
+    pub fn copy(mut self, path: impl Into<PathBuf>) -> Self {
+        self.copies.push(path.into());
+        self
+    }
+}
+
+/// Everything that guests are made of.
+pub struct Lab {
+    cache: Cache,
+    tree: Tree,
+    userland: PathBuf,
+    binaries: Binaries,
+    modules: Option<Modules>,
+    events: Events,
+    guests: AtomicU64,
+}
+
+impl Lab {
+    /// Opens the lab, making whatever is not in the cache yet.
+    ///
+    /// # Errors
+    /// One clear sentence when something cannot be made.
+    pub fn open(events: &Events) -> Result<Self> {
+        let cache = Cache::open()?;
+        let repository = repository();
+        host::ensure_packages(events)?;
+        let maker = cache.lock(events)?;
+        // Three things that do not need each other; the tree takes the longest.
+        let (userland, binaries, tree_and_modules) = thread::scope(|scope| {
+            let userland = scope.spawn(|| userland::ensure(&maker, events));
+            let binaries = scope.spawn(|| binaries::ensure(repository, events));
+            let tree = scope.spawn(|| {
+                let tree = Tree::ensure(&maker, events)?;
+                let modules = Modules::ensure(&maker, &tree, repository, events)?;
+                Ok((tree, modules))
+            });
+            (join(userland), join(binaries), join(tree))
+        });
+        let (tree, modules) = tree_and_modules?;
+        let (userland, binaries) = (userland?, binaries?);
+        drop(maker);
+        Ok(Self {
+            cache,
+            tree,
+            userland,
+            binaries,
+            modules,
+            events: events.clone(),
+            guests: AtomicU64::new(0),
+        })
+    }
+
+    /// The tree that guests and modules come from.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The project's modules, where their sources exist.
+    #[must_use]
+    pub fn modules(&self) -> Option<&Modules> {
+        self.modules.as_ref()
+    }
+
+    /// Where the lab keeps what it made.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The stream that this lab's events go to.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Boots a guest and waits until it is ready: all hardware enumerated, nothing pending.
+    ///
+    /// # Errors
+    /// When it does not get there, with the end of its console.
+    pub fn boot(&self, boot: Boot) -> Result<Guest> {
+        let accelerator = accelerator::choose(self)?;
+        let started = Instant::now();
+        let install = boot.install;
+        let guest = self.start(boot, accelerator)?;
+        self.events.emit(&Event::BootStarted {
+            guest: guest.id(),
+            topology: guest.topology().name.to_owned(),
+            accelerator: accelerator.name().to_owned(),
+        });
+        guest.wait_for_agent(guest::HANG)?;
+        guest.wait_until_ready()?;
+        if install == Install::Loaded {
+            guest.sh_ok("modprobe -a kmem cxl_regions && udevadm settle")?;
+        }
+        self.events.emit(&Event::BootEnded {
+            guest: guest.id(),
+            seconds: guest::since(started),
+        });
+        Ok(guest)
+    }
+
+    /// Tells whether the kernel runs under `accelerator`: its agent answers before `deadline`.
+    pub(crate) fn boots_under(&self, accelerator: Accelerator, topology: Topology, deadline: Duration) -> Result<bool> {
+        let guest = self.start(Boot::new(topology), accelerator)?;
+        let answered = guest.wait_for_agent(deadline).is_ok();
+        if !answered {
+            guest.kill()?;
+        }
+        Ok(answered)
+    }
+
+    fn start(&self, boot: Boot, accelerator: Accelerator) -> Result<Guest> {
+        let modules = match (boot.install, &self.modules) {
+            (Install::Stock, _) => None,
+            (_, Some(modules)) => Some(modules),
+            (_, None) => {
+                return Err(Error::Host {
+                    what: "the project's modules are to be installed, but kernel/Kbuild does not exist".into(),
+                    remedy: "boot a stock guest".into(),
+                });
+            }
+        };
+        let id = self.guests.fetch_add(1, Ordering::Relaxed);
+        let image = image::build(&image::Contents {
+            userland: &self.userland,
+            tree: &self.tree,
+            binaries: &self.binaries,
+            modules,
+            copies: &boot.copies,
+        })?;
+        let mut command_line = vec![COMMAND_LINE.to_owned()];
+        command_line.extend(boot.append);
+        let qemu = qemu::start(&self.tree, &boot.topology, accelerator, &image.path(), &command_line.join(" "))?;
+        Guest::new(id, boot.topology, accelerator.name(), qemu, image, &self.events)
+    }
+}
+
+/// Builds the modules under clippy and checks their format, in the tree.
+///
+/// # Errors
+/// What clippy or rustfmt says.
+pub fn lint_modules(events: &Events, clippy: bool, format: bool) -> Result<()> {
+    host::ensure_packages(events)?;
+    let cache = Cache::open()?;
+    let maker = cache.lock(events)?;
+    let tree = Tree::ensure(&maker, events)?;
+    if format {
+        modules::check_format(&maker, &tree, repository(), events)?;
+    }
+    if clippy {
+        modules::clippy(&maker, &tree, repository(), events)?;
+    }
+    Ok(())
+}
+
+/// Builds the modules alone, for those who work on them.
+///
+/// # Errors
+/// What the compiler says.
+pub fn build_modules(events: &Events) -> Result<Option<Modules>> {
+    host::ensure_packages(events)?;
+    let cache = Cache::open()?;
+    let maker = cache.lock(events)?;
+    let tree = Tree::ensure(&maker, events)?;
+    Modules::ensure(&maker, &tree, repository(), events)
+}
+
+/// The repository that this lab was built from.
+fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
+    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Builds the project's kernel modules inside the tree.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::cache;
+use crate::cache::Maker;
+use crate::error::Error;
+use crate::error::Result;
+use crate::event::Events;
+use crate::event::Step;
+use crate::program;
+use crate::tree::Tree;
+
+const KIND: &str = "modules";
+
+const BUILD: &str = include_str!("scripts/modules.sh");
+
+/// What goes into the modules; the build sees the same relative layout.
+const SOURCES: &[&str] = &["kernel", "crates/region-policy/src"];
+
+/// Built modules. There is one entry for each state of the sources.
+#[derive(Debug, Clone)]
+pub struct Modules {
+    results: PathBuf,
+}
+
+impl Modules {
+    /// Finds the modules of the sources below `repository` in the cache, or builds them. `None` where there are no
+    /// sources.
+    ///
+    /// # Errors
+    /// What the compiler says.
+    pub fn ensure(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &Events) -> Result<Option<Self>> {
+        if !repository.join("kernel/Kbuild").exists() {
+            return Ok(None);
+        }
+        let sources = read_sources(repository)?;
+        let tree_key = tree.key();
+        let parts = [tree_key.as_bytes(), BUILD.as_bytes()]
+            .into_iter()
+            .chain(sources.iter().flat_map(|(path, content)| [path.as_bytes(), content.as_slice()]));
+        let entry = maker.ensure(KIND, &cache::key(parts), |folder| {
+            events.step("build the kernel modules", |step| build(step, tree, &sources, folder, &[]).map(drop))
+        })?;
+        maker.keep_youngest(KIND, 20)?;
+        Ok(Some(Self {
+            results: entry.join("results"),
+        }))
+    }
+
+    /// The modules' files.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        list(&self.results, |path| path.extension().is_some_and(|extension| extension == "ko"))
+    }
+
+    /// depmod's files for a guest that has these modules beside the kernel's own.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn index(&self) -> Result<Vec<PathBuf>> {
+        list(&self.results.join("index"), |_| true)
+    }
+}
+
+/// Builds the modules under clippy and fails on any warning; the results are thrown away.
+///
+/// # Errors
+/// What clippy says.
+pub fn clippy(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &Events) -> Result<()> {
+    let sources = read_sources(repository)?;
+    let folder = maker.scratch("clippy")?;
+    let log = events.step("check the kernel modules with clippy", |step| {
+        build(step, tree, &sources, &folder, &["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"])
+    })?;
+    if log.lines().any(|line| line.starts_with("warning:")) {
+        return Err(Error::Program {
+            what: "clippy on the kernel modules".into(),
+            status: "it has warnings".into(),
+            log,
+        });
+    }
+    Ok(())
+}
+
+/// Checks the format of the modules' sources with the kernel's rustfmt and the kernel's rules.
+///
+/// # Errors
+/// The differences.
+pub fn check_format(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &Events) -> Result<()> {
+    let sources = read_sources(repository)?;
+    let folder = maker.scratch("format")?;
+    copy_sources(&sources, &folder)?;
+    events.step("check the format of the kernel modules", |step| {
+        let mut command = tree.command(Some(&folder))?;
+        command.args(["rustfmt", "--check", "--edition", "2021", "--config-path"]);
+        command.arg(format!("{}/.rustfmt.toml", tree.source()));
+        let rust = sources.iter().map(|(path, _)| path).filter(|path| path.starts_with("kernel/") && path.ends_with(".rs"));
+        command.args(rust.map(|path| format!("/work/{path}")));
+        program::run(step, "rustfmt on the kernel modules", command).map(drop)
+    })
+}
+
+type Sources = Vec<(String, Vec<u8>)>;
+
+fn build(step: &Step, tree: &Tree, sources: &Sources, folder: &Path, make: &[&str]) -> Result<String> {
+    let work = folder.join("work");
+    copy_sources(sources, &work)?;
+    let mut command = tree.command(Some(&work))?;
+    command.args(["sh", "-c", BUILD, "modules", tree.release(), tree.source(), "/work/results"]).args(make);
+    let log = program::run(step, "building the kernel modules", command)?;
+    let results = work.join("results");
+    fs::rename(&results, folder.join("results")).map_err(Error::file("find", &results))?;
+    fs::remove_dir_all(&work).map_err(Error::file("remove", &work))?;
+    Ok(log)
+}
+
+fn copy_sources(sources: &Sources, folder: &Path) -> Result<()> {
+    for (path, content) in sources {
+        let path = folder.join(path);
+        let parent = path.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).map_err(Error::file("create", parent))?;
+        fs::write(&path, content).map_err(Error::file("write", &path))?;
+    }
+    Ok(())
+}
+
+fn read_sources(repository: &Path) -> Result<Sources> {
+    let mut sources = Vec::new();
+    for source in SOURCES {
+        let folder = repository.join(source);
+        collect(repository, &folder, &mut sources).map_err(Error::file("read", &folder))?;
+    }
+    sources.sort();
+    Ok(sources)
+}
+
+fn collect(repository: &Path, folder: &Path, sources: &mut Sources) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(repository, &path, sources)?;
+        } else if let Ok(name) = path.strip_prefix(repository) {
+            sources.push((name.to_string_lossy().into_owned(), fs::read(&path)?));
+        }
+    }
+    Ok(())
+}
+
+fn list(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(Error::file("read", folder))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| wanted(path)).collect();
+    paths.sort();
+    Ok(paths)
+}

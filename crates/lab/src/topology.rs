@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What hardware a guest has: host bridges, switches, memory devices, the windows of host memory over them.
+//!
+//! A [`Topology`] is a description in types; [`Topology::arguments`] turns it into QEMU's arguments, and
+//! [`catalogue`] holds those that have names.
+
+use serde::Serialize;
+
+pub mod catalogue;
+
+/// Bytes in a MiB.
+pub const MIB: u64 = 1 << 20;
+/// Bytes in a GiB.
+pub const GIB: u64 = 1 << 30;
+
+/// A machine with CXL (or persistent) memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Topology {
+    /// How people and tests call it.
+    pub name: &'static str,
+    /// What it is good for, in one line.
+    pub description: &'static str,
+    /// The guest's own memory, in bytes.
+    pub memory: u64,
+    /// The end of the memory that could be added, in bytes. Always above `memory`: only then does the firmware describe
+    /// memory affinity, and CXL memory gets a node of its own.
+    pub memory_limit: u64,
+    /// CXL host bridges, in order.
+    pub host_bridges: Vec<HostBridge>,
+    /// Windows of host memory, in order.
+    pub windows: Vec<Window>,
+    /// An NVDIMM of so many bytes, outside CXL.
+    pub nvdimm: Option<u64>,
+}
+
+/// A CXL host bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostBridge {
+    /// Decoders even where there is only one root port; without them the bridge passes everything through.
+    pub decoders_for_one_port: bool,
+    /// What is behind its root ports, in order.
+    pub ports: Vec<Device>,
+}
+
+/// What is plugged into a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Device {
+    /// A memory device.
+    Memory(MemoryDevice),
+    /// A switch with memory devices behind its downstream ports.
+    Switch(Vec<MemoryDevice>),
+}
+
+/// A type 3 device. Sizes are bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemoryDevice {
+    /// Its serial number, by which it is found: the kernel's own numbers change between boots.
+    pub serial: u64,
+    /// Volatile memory.
+    pub volatile: Option<u64>,
+    /// Persistent memory.
+    pub persistent: Option<u64>,
+    /// The host reserves nothing for it: memory far larger than the host's.
+    pub sparse: bool,
+}
+
+/// A fixed window of host memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Window {
+    /// Its size, in bytes.
+    pub size: u64,
+    /// The host bridges that it interleaves over, by position.
+    pub targets: Vec<usize>,
+    /// The interleave granularity, in bytes; QEMU's own where there is one target.
+    pub granularity: Option<u64>,
+}
+
+impl Topology {
+    /// All memory devices, in order.
+    pub fn memory_devices(&self) -> impl Iterator<Item = &MemoryDevice> {
+        self.host_bridges.iter().flat_map(|bridge| &bridge.ports).flat_map(|device| match device {
+            Device::Memory(device) => std::slice::from_ref(device),
+            Device::Switch(devices) => devices,
+        })
+    }
+
+    /// QEMU's arguments for machine, memory and devices.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = Arguments::default();
+        let mut machine = String::from("q35,cxl=on,hmat=on");
+        for (number, window) in self.windows.iter().enumerate() {
+            machine += &format!(",cxl-fmw.{number}.size={}", size(window.size));
+            for (position, target) in window.targets.iter().enumerate() {
+                machine += &format!(",cxl-fmw.{number}.targets.{position}=bridge{target}");
+            }
+            if let Some(granularity) = window.granularity {
+                machine += &format!(",cxl-fmw.{number}.interleave-granularity={}", size(granularity));
+            }
+        }
+        if self.nvdimm.is_some() {
+            machine += ",nvdimm=on";
+        }
+        arguments.push("-M", machine);
+        arguments.push("-m", format!("{},maxmem={},slots=8", size(self.memory), size(self.memory_limit)));
+        for (number, bridge) in self.host_bridges.iter().enumerate() {
+            arguments.host_bridge(number, bridge);
+        }
+        if let Some(bytes) = self.nvdimm {
+            arguments.backend("nvdimm-memory", bytes, true);
+            arguments.push("-device", "nvdimm,id=nvdimm0,memdev=nvdimm-memory,label-size=2M");
+        }
+        arguments.list
+    }
+}
+
+#[derive(Default)]
+struct Arguments {
+    list: Vec<String>,
+    root_ports: usize,
+}
+
+impl Arguments {
+    fn push(&mut self, option: &str, value: impl Into<String>) {
+        self.list.extend([option.to_owned(), value.into()]);
+    }
+
+    fn host_bridge(&mut self, number: usize, bridge: &HostBridge) {
+        // Each bridge needs room on the bus for the ports below it.
+        let bus = 12 + 32 * number;
+        let decoders = if bridge.decoders_for_one_port { ",hdm_for_passthrough=true" } else { "" };
+        self.push("-device", format!("pxb-cxl,bus_nr={bus},bus=pcie.0,id=bridge{number}{decoders}"));
+        for (position, device) in bridge.ports.iter().enumerate() {
+            let port = self.root_ports;
+            self.root_ports += 1;
+            self.push(
+                "-device",
+                format!("cxl-rp,port={position},bus=bridge{number},id=port{port},chassis=0,slot={}", port + 1),
+            );
+            match device {
+                Device::Memory(device) => self.memory_device(device, &format!("port{port}")),
+                Device::Switch(devices) => {
+                    self.push("-device", format!("cxl-upstream,bus=port{port},id=switch{port}"));
+                    for (position, device) in devices.iter().enumerate() {
+                        let downstream = format!("switch{port}-port{position}");
+                        self.push(
+                            "-device",
+                            format!(
+                                "cxl-downstream,port={position},bus=switch{port},id={downstream},chassis={},slot={position}",
+                                port + 1
+                            ),
+                        );
+                        self.memory_device(device, &downstream);
+                    }
+                }
+            }
+        }
+    }
+
+    fn memory_device(&mut self, device: &MemoryDevice, bus: &str) {
+        let serial = device.serial;
+        let mut options = format!("cxl-type3,bus={bus},id=memory-{serial:x},sn={serial:#x}");
+        if let Some(bytes) = device.volatile {
+            let backend = format!("volatile-{serial:x}");
+            self.backend(&backend, bytes, device.sparse);
+            options += &format!(",volatile-memdev={backend}");
+        }
+        if let Some(bytes) = device.persistent {
+            let (backend, labels) = (format!("persistent-{serial:x}"), format!("labels-{serial:x}"));
+            self.backend(&backend, bytes, device.sparse);
+            self.backend(&labels, MIB, false);
+            options += &format!(",persistent-memdev={backend},lsa={labels}");
+        }
+        self.push("-device", options);
+    }
+
+    fn backend(&mut self, id: &str, bytes: u64, sparse: bool) {
+        let reserve = if sparse { ",reserve=off" } else { "" };
+        self.push("-object", format!("memory-backend-ram,id={id},size={},share=off{reserve}", size(bytes)));
+    }
+}
+
+/// A size as QEMU and people write it: in the largest unit that divides it.
+fn size(bytes: u64) -> String {
+    [(GIB, "G"), (MIB, "M"), (1 << 10, "K")]
+        .into_iter()
+        .find(|(unit, _)| bytes.is_multiple_of(*unit))
+        .map_or_else(|| bytes.to_string(), |(unit, letter)| format!("{}{letter}", bytes / unit))
+}

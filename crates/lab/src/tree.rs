@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The tree: one Debian in a folder that holds the compiler, the prepared kernel source, QEMU, and the kernel that the
+//! guests run, so that the host's own distribution does not matter.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::cache;
+use crate::cache::Cache;
+use crate::cache::Maker;
+use crate::cpio::Archive;
+use crate::error::Error;
+use crate::error::Result;
+use crate::event::Events;
+use crate::host;
+use crate::program;
+use crate::release;
+use crate::release::BACKPORTS;
+use crate::release::Offer;
+use crate::release::PROVED;
+use crate::release::SUITE;
+
+const KIND: &str = "trees";
+
+/// Packages besides the kernel's own: QEMU, and what builds Rust modules.
+const PACKAGES: &[&str] = &[
+    "bc",
+    "bindgen",
+    "bison",
+    "ca-certificates",
+    "flex",
+    "gcc",
+    "ipxe-qemu",
+    "kmod",
+    "libclang-19-dev",
+    "libelf-dev",
+    "libssl-dev",
+    "make",
+    "python3-minimal",
+    "qemu-system-x86",
+    "rust-clippy",
+    "rust-src",
+    "rustc",
+    "rustfmt",
+    "seabios",
+    "xz-utils",
+];
+
+/// Only these come from the backports: raising all of them would break libelf.
+const PREFERENCES: &str = "Package: linux-* qemu-* seabios ipxe-qemu\nPin: release n=trixie-backports\nPin-Priority: 990\n";
+
+const KERNEL_SOURCE: &str = include_str!("scripts/kernel_source.sh");
+const IN_TREE: &str = include_str!("scripts/in_tree.sh");
+
+/// The prepared kernel source, seen from inside the tree.
+const SOURCE: &str = "/build/linux-source";
+
+/// Tests that the kernel's source package carries and guests run unmodified.
+const SELFTESTS: &[&str] = &["dax", "kselftest", "memory-hotplug"];
+
+/// A complete tree.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    entry: PathBuf,
+    release: String,
+}
+
+impl Tree {
+    /// Finds the tree in the cache, or makes it.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, or a step fails.
+    pub fn ensure(maker: &Maker<'_>, events: &Events) -> Result<Self> {
+        if let Some(tree) = Self::find(maker.cache()) {
+            return Ok(tree);
+        }
+        let mirror = host::mirror()?;
+        let offer = events.step("ask the package registry for its kernels", |step| {
+            release::choose(step, &mirror, &maker.scratch("apt")?)
+        })?;
+        if PROVED.contains(&offer.release.as_str()) {
+            events.notice(format!("the kernel is {}, on which the lab was proved", offer.release));
+        } else {
+            events.notice(format!(
+                "the kernel is {}, the newest that {mirror} offers; the lab was proved on {}, which it no longer has",
+                offer.release,
+                PROVED.join(", ")
+            ));
+        }
+        let key = format!("{}-{}", recipe(), offer.release);
+        let entry = maker.ensure(KIND, &key, |folder| make(folder, &offer, &mirror, events))?;
+        Ok(Self {
+            entry,
+            release: offer.release,
+        })
+    }
+
+    /// The tree that an earlier run made: the first proved one, else the newest.
+    fn find(cache: &Cache) -> Option<Self> {
+        let recipe = recipe();
+        let releases: Vec<String> = cache
+            .entries(KIND)
+            .iter()
+            .filter_map(|key| key.strip_prefix(&recipe)?.strip_prefix('-').map(str::to_owned))
+            .collect();
+        let proved = PROVED.iter().find(|proved| releases.iter().any(|release| release == *proved));
+        let release = proved.map(ToString::to_string).or_else(|| releases.last().cloned())?;
+        Some(Self {
+            entry: cache.find(KIND, &format!("{recipe}-{release}"))?,
+            release,
+        })
+    }
+
+    /// The kernel's release, as `uname -r` prints it.
+    #[must_use]
+    pub fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// What tells this tree from any other.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}-{}", recipe(), self.release)
+    }
+
+    /// The tree's root folder on the host.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.entry.join("tree")
+    }
+
+    /// The prepared kernel source, seen from inside the tree.
+    #[must_use]
+    pub fn source(&self) -> &'static str {
+        SOURCE
+    }
+
+    /// The kernel that guests boot, on the host.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
+        self.entry.join("vmlinuz")
+    }
+
+    /// The archive of the kernel's own modules and selftests, on the host.
+    #[must_use]
+    pub fn modules(&self) -> PathBuf {
+        self.entry.join("modules.cpio")
+    }
+
+    /// The beginning of a command inside the tree, as root, in namespaces of its own; `work` is seen there as `/work`.
+    ///
+    /// # Errors
+    /// When root is not to be had.
+    pub fn command(&self, work: Option<&Path>) -> Result<Command> {
+        command(&self.root(), work)
+    }
+
+    /// QEMU, without privileges: run by the tree's own dynamic linker with the tree's own libraries.
+    #[must_use]
+    pub fn qemu(&self) -> Vec<String> {
+        let path = |path: &str| self.root().join(path).display().to_string();
+        let libraries = path("usr/lib/x86_64-linux-gnu");
+        vec![
+            path("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"),
+            "--library-path".into(),
+            format!("{libraries}:{libraries}/pulseaudio"),
+            path("usr/bin/qemu-system-x86_64"),
+            "-L".into(),
+            path("usr/share/qemu"),
+            "-L".into(),
+            path("usr/share/seabios"),
+            "-L".into(),
+            path("usr/lib/ipxe/qemu"),
+        ]
+    }
+
+    /// The folder of QEMU's own modules.
+    #[must_use]
+    pub fn qemu_modules(&self) -> PathBuf {
+        self.root().join("usr/lib/x86_64-linux-gnu/qemu")
+    }
+}
+
+fn recipe() -> String {
+    let packages = PACKAGES.join(" ");
+    let selftests = SELFTESTS.join(" ");
+    cache::key([packages.as_str(), PREFERENCES, KERNEL_SOURCE, IN_TREE, SOURCE, &selftests])
+}
+
+fn command(root: &Path, work: Option<&Path>) -> Result<Command> {
+    let mut command = host::confined()?;
+    command.args(["bash", "-c", IN_TREE, "in-tree"]).arg(root);
+    command.arg(work.unwrap_or(Path::new("")));
+    Ok(command)
+}
+
+fn make(folder: &Path, offer: &Offer, mirror: &str, events: &Events) -> Result<()> {
+    let root = folder.join("tree");
+    let preferences = folder.join("preferences");
+    fs::write(&preferences, PREFERENCES).map_err(Error::file("write", &preferences))?;
+    events.step(format!("install {SUITE} with compiler, kernel source and QEMU"), |step| {
+        let hook = format!("mkdir -p \"$1/etc/apt/preferences.d\" && cp '{}' \"$1/etc/apt/preferences.d/lab\"", preferences.display());
+        let packages: Vec<&str> = PACKAGES.iter().copied().chain(offer.packages.iter().map(String::as_str)).collect();
+        let mut command = mmdebstrap("apt", &packages, folder)?;
+        command.arg(format!("--setup-hook={hook}")).arg(SUITE).arg(&root);
+        command.args([source_line(mirror, SUITE), source_line(mirror, BACKPORTS)]);
+        program::run(step, "making the tree (mmdebstrap)", command)
+    })?;
+    events.step("prepare the kernel source with its Rust metadata", |step| {
+        let archive = offer
+            .packages
+            .iter()
+            .find(|package| package.starts_with("linux-source-"))
+            .map(|package| format!("/usr/src/{package}.tar.xz"))
+            .unwrap_or_default();
+        let mut command = command(&root, None)?;
+        command.args(["sh", "-c", KERNEL_SOURCE, "kernel-source", &offer.release, &archive, SOURCE]);
+        program::run(step, "preparing the kernel source", command)
+    })?;
+    let image = find_image(&root, &offer.release)?;
+    let kernel = folder.join("vmlinuz");
+    fs::copy(&image, &kernel).map_err(Error::file("copy", &image))?;
+    let modules = folder.join("modules.cpio");
+    archive_modules(&root, &offer.release, &modules).map_err(Error::file("write", &modules))
+}
+
+/// The beginning of an mmdebstrap command; what it keeps for itself meanwhile lies in `scratch`.
+///
+/// # Errors
+/// When root is not to be had.
+pub fn mmdebstrap(variant: &str, packages: &[&str], scratch: &Path) -> Result<Command> {
+    let mut command = host::confined()?;
+    command.arg("env").arg(format!("TMPDIR={}", scratch.display()));
+    command.args(["mmdebstrap", "--mode=root", "--architectures=amd64"]);
+    command.arg(format!("--variant={variant}"));
+    command.arg("--aptopt=APT::Install-Recommends \"false\"");
+    for option in host::acquire_options() {
+        command.arg(format!("--aptopt={option}"));
+    }
+    command.arg(format!("--include={}", packages.join(",")));
+    Ok(command)
+}
+
+/// One line of apt's sources.
+#[must_use]
+pub fn source_line(mirror: &str, suite: &str) -> String {
+    format!("deb [signed-by={}] {mirror} {suite} main", host::KEYRING)
+}
+
+/// Packagings differ in where they put the kernel's image.
+fn find_image(root: &Path, release: &str) -> Result<PathBuf> {
+    let candidates = [
+        root.join(format!("usr/lib/modules/{release}/vmlinuz.unsigned")),
+        root.join(format!("usr/lib/modules/{release}/vmlinuz")),
+        root.join(format!("boot/vmlinuz-{release}")),
+    ];
+    candidates.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
+        let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+        Error::file("find the kernel's image", &candidates[0])(error)
+    })
+}
+
+/// All of the kernel's modules, as a real machine has them, and the selftests.
+fn archive_modules(root: &Path, release: &str, target: &Path) -> std::io::Result<()> {
+    let mut archive = Archive::new(std::io::BufWriter::new(fs::File::create(target)?));
+    for folder in ["usr", "usr/lib", "usr/lib/modules", "usr/lib/kselftest"] {
+        archive.folder(folder, 0o755)?;
+    }
+    let modules = format!("usr/lib/modules/{release}");
+    archive.folder(&modules, 0o755)?;
+    archive.tree(&format!("{modules}/kernel"), &root.join(&modules).join("kernel"))?;
+    for entry in fs::read_dir(root.join(&modules))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("modules.") {
+            archive.tree(&format!("{modules}/{name}"), &root.join(&modules).join(&name))?;
+        }
+    }
+    for test in SELFTESTS {
+        let folder = root.join(SOURCE.trim_start_matches('/')).join("tools/testing/selftests").join(test);
+        archive.tree(&format!("usr/lib/kselftest/{test}"), &folder)?;
+    }
+    archive.finish()?.into_inner()?.sync_all()
+}

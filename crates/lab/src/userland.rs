@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The guest's programs: Debian's own packages, unpacked without installing, as one archive for the initramfs.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::BufWriter;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+
+use tar::EntryType;
+
+use crate::cache;
+use crate::cache::Maker;
+use crate::cpio::Archive;
+use crate::error::Error;
+use crate::error::Result;
+use crate::event::Events;
+use crate::host;
+use crate::program;
+use crate::release::SUITE;
+use crate::tree;
+
+const KIND: &str = "userlands";
+
+const PACKAGES: &[&str] = &[
+    "base-passwd",
+    "bash",
+    "coreutils",
+    "cxl",
+    "dash",
+    "daxctl",
+    "findutils",
+    "gawk",
+    "grep",
+    "jq",
+    "kexec-tools",
+    "kmod",
+    "libc-bin",
+    "mount",
+    "ncurses-base",
+    "ndctl",
+    "numactl",
+    "pciutils",
+    "procps",
+    "sed",
+    "strace",
+    "systemd",
+    "udev",
+    "util-linux",
+];
+
+/// Left out: nothing in a guest reads them, and every byte is unpacked at every boot.
+const OMITTED: &[&str] = &[
+    "usr/lib/udev/hwdb.d/",
+    "usr/lib/x86_64-linux-gnu/gconv/",
+    "usr/lib/x86_64-linux-gnu/perl-base/",
+    "usr/share/bash-completion/",
+    "usr/share/bug/",
+    "usr/share/doc/",
+    "usr/share/i18n/",
+    "usr/share/info/",
+    "usr/share/lintian/",
+    "usr/share/locale/",
+    "usr/share/man/",
+    "usr/share/zoneinfo/",
+    "usr/share/zsh/",
+    "var/cache/",
+    "var/lib/apt/",
+    "var/lib/dpkg/",
+];
+
+/// Links that the packages' installation scripts would have made.
+const LINKS: &[(&str, &str)] = &[("usr/bin/awk", "gawk"), ("usr/bin/sh", "dash")];
+
+/// Finds the archive in the cache, or makes it.
+///
+/// # Errors
+/// When the registry cannot be reached, or a step fails.
+pub fn ensure(maker: &Maker<'_>, events: &Events) -> Result<PathBuf> {
+    let links: Vec<String> = LINKS.iter().map(|(name, target)| format!("{name} {target}")).collect();
+    let key = cache::key([PACKAGES.join(" "), OMITTED.join(" "), links.join(" ")]);
+    let entry = maker.ensure(KIND, &key, |folder| {
+        let packed = folder.join("userland.tar");
+        events.step("fetch the guest's programs", |step| {
+            let mut command = tree::mmdebstrap("extract", PACKAGES, folder)?;
+            command.arg(SUITE).arg(&packed).arg(tree::source_line(&host::mirror()?, SUITE));
+            program::run(step, "fetching the guest's programs (mmdebstrap)", command)
+        })?;
+        let archive = folder.join("userland.cpio");
+        convert(&packed, &archive).map_err(Error::file("write", &archive))?;
+        fs::remove_file(&packed).map_err(Error::file("remove", &packed))
+    })?;
+    Ok(entry.join("userland.cpio"))
+}
+
+fn convert(packed: &Path, target: &Path) -> io::Result<()> {
+    let mut archive = Archive::new(BufWriter::new(File::create(target)?));
+    let mut packed = tar::Archive::new(io::BufReader::new(File::open(packed)?));
+    let mut present = Vec::new();
+    for entry in packed.entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.to_string_lossy().trim_start_matches("./").trim_end_matches('/').to_owned();
+        if path.is_empty() || OMITTED.iter().any(|omitted| path.starts_with(omitted)) {
+            continue;
+        }
+        let mode = entry.header().mode()? & 0o7777;
+        match entry.header().entry_type() {
+            EntryType::Directory => archive.folder(&path, mode)?,
+            EntryType::Regular => {
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content)?;
+                archive.file(&path, mode, &content)?;
+            }
+            EntryType::Symlink => {
+                let link = entry.link_name_bytes().unwrap_or_default().into_owned();
+                archive.symlink(&path, &link)?;
+            }
+            EntryType::Link => {
+                let link = entry.link_name_bytes().unwrap_or_default().into_owned();
+                let link = String::from_utf8_lossy(&link).trim_start_matches('.').to_owned();
+                archive.symlink(&path, format!("/{}", link.trim_start_matches('/')).as_bytes())?;
+            }
+            // Device nodes: the guest's kernel makes its own.
+            _ => {}
+        }
+        for (name, source) in [("passwd", "passwd.master"), ("group", "group.master")] {
+            if path == format!("usr/share/base-passwd/{source}") {
+                present.push((format!("etc/{name}"), path.clone()));
+            }
+        }
+        if LINKS.iter().any(|(name, _)| *name == path) {
+            present.push((path, String::new()));
+        }
+    }
+    for (name, source) in &present {
+        if !source.is_empty() {
+            archive.symlink(name, format!("/{source}").as_bytes())?;
+        }
+    }
+    for (name, target) in LINKS {
+        if !present.iter().any(|(present, _)| present == name) {
+            archive.symlink(name, target.as_bytes())?;
+        }
+    }
+    archive.finish()?.into_inner()?.sync_all()
+}
