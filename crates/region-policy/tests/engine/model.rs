@@ -26,6 +26,16 @@ impl Fate for Kind {
     }
 }
 
+/// What a zone guard promises of a whole device, in other words than those of the guard itself.
+pub fn is_within(rule: ZoneRule, counts: BlockCounts) -> bool {
+    match rule {
+        ZoneRule::Any => true,
+        ZoneRule::KernelOnly => counts.movable == 0,
+        ZoneRule::MovableOnly => counts.kernel == 0,
+        ZoneRule::OneZone => counts.kernel == 0 || counts.movable == 0,
+    }
+}
+
 /// The kernel's refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
@@ -208,6 +218,10 @@ impl World<'_> {
             let block = self.block(number);
             block.state = state;
             block.toggled = Some(now);
+            assert!(
+                is_within(rule, self.counts()),
+                "somebody got past the guard"
+            );
         }
     }
 
@@ -230,6 +244,10 @@ impl World<'_> {
                 .map_or(number, |start| start.min(number));
             self.scan(start, zone);
             self.block(number).state = BlockState::Online(zone);
+            assert!(
+                is_within(rule, self.counts()),
+                "the engine got past the guard"
+            );
         }
         admitted
     }

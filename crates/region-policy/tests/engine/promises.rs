@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use region_policy::blocks::{BlockState, Blocks};
-use region_policy::census::BlockCounts;
 use region_policy::engine::{perform, plug, Error, Failure, Machine, Purpose, Rollback};
 use region_policy::journal::{Entry, Journal};
 use region_policy::online_type::OnlineType;
@@ -13,7 +12,7 @@ use region_policy::state::DeviceState;
 use region_policy::transition::{Refusal, Transition};
 use region_policy::zone::{ZoneKind, ZoneRule};
 
-use crate::model::{Call, Fate, Model, Refused};
+use crate::model::{is_within, Call, Fate, Model, Refused};
 
 /// What is asked of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +35,8 @@ pub struct Device {
 impl Device {
     /// Whether the zone guard lets a device come into these states.
     pub fn is_reachable(&self) -> bool {
-        let counts: BlockCounts = self.states.iter().copied().collect();
-        match ZoneRule::from_policy(self.policy) {
-            ZoneRule::Any => true,
-            ZoneRule::KernelOnly => counts.movable == 0,
-            ZoneRule::MovableOnly => counts.kernel == 0,
-            ZoneRule::OneZone => counts.kernel == 0 || counts.movable == 0,
-        }
+        let counts = self.states.iter().copied().collect();
+        is_within(ZoneRule::from_policy(self.policy), counts)
     }
 }
 
@@ -82,7 +76,7 @@ pub fn keep_promises(device: &Device, ask: Ask, adversities: usize, fate: &mut d
     };
 
     calls_are_few_and_within_the_policy(&model, device.policy);
-    only_own_work_is_undone(&model, &before);
+    only_own_work_is_undone(&model, &before, ask);
     match answer {
         Ok(outcome) => {
             if model.adversities() == 0 {
@@ -153,7 +147,7 @@ fn calls_are_few_and_within_the_policy(model: &Model<'_>, policy: Option<OnlineT
 
 /// A rollback takes away only what the transition added. Where the transition itself was a removal, it
 /// takes away only what that left offline.
-fn only_own_work_is_undone(model: &Model<'_>, before: &BTreeMap<u64, BlockState>) {
+fn only_own_work_is_undone(model: &Model<'_>, before: &BTreeMap<u64, BlockState>, ask: Ask) {
     let calls = model.calls();
     let mut added: Vec<Blocks> = Vec::new();
     for call in &calls {
@@ -163,7 +157,7 @@ fn only_own_work_is_undone(model: &Model<'_>, before: &BTreeMap<u64, BlockState>
             Call::Remove(pieces, Purpose::Rollback) => {
                 for number in pieces.iter().flat_map(|piece| piece.iter()) {
                     let was_online = before[&number].is_online() || model.was_toggled(number);
-                    let lost_by_unplug = added.is_empty() && was_online;
+                    let lost_by_unplug = ask == Ask::Request(Request::Unplug) && was_online;
                     assert!(
                         lost_by_unplug || added.iter().any(|piece| piece.contains(number)),
                         "memory{number} was nobody's to remove: {calls:?}"
