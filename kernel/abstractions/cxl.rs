@@ -6,6 +6,7 @@
 //! - [`subregion`]: devices that a region driver puts below its region, and their drivers.
 //! - [`notifier`]: what is about to happen to devices on the bus.
 
+mod bind_files;
 pub mod notifier;
 pub mod region;
 pub mod subregion;

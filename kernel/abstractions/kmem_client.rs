@@ -66,11 +66,16 @@ impl Claim {
 
     /// Takes all memory away, and lets none come back.
     pub fn evict(&self) -> Result {
-        if self.ended.load(Acquire) {
+        if self.has_ended() {
             return Ok(());
         }
         // SAFETY: As in `new()`.
         to_result(unsafe { dax_kmem_evict(self.owner()) })
+    }
+
+    /// Whether the claim has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Acquire)
     }
 
     /// Ends the claim, once the DAX devices are gone.

@@ -97,7 +97,7 @@ fn plug(sysram: &Subregion<SysramRegion>, policy: OnlineType) -> Result<Plugged>
     )?;
     // The claim must stand before the device is there, and the decoders before its memory.
     let claim = Claim::new(dax_region.as_ref(), region.id(), policy.mmop())?;
-    let hold = holds::take(region, claim)?;
+    let hold = holds::take(region, claim, policy)?;
     match dax_region.add() {
         Ok(dax_region) => {
             // Adding a device does not tell whether its driver took it.

@@ -37,10 +37,15 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            AtomicFlag,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     },
 };
+use region_policy::online_type::OnlineType;
 
 /// Keeps a region's decoders, its claim on memory, and this module.
 #[pin_data]
@@ -50,8 +55,11 @@ pub struct Hold {
     /// Whose unbinding takes the decoders down.
     dependencies: KVec<DeviceKey>,
     claim: Claim,
+    /// The policy of the memory.
+    policy: OnlineType,
     #[pin]
     decoders: Mutex<Option<DecoderLock>>,
+    gave_up: AtomicFlag,
     _module: ModuleRef,
 }
 
@@ -62,17 +70,32 @@ impl Hold {
     }
 
     /// Takes all memory away for good; if that works, the decoders are free to go.
+    ///
+    /// Several parts of a device may lose their driver one after the other. What could not be moved
+    /// when the first did is not waited for again.
     pub fn evict(&self) {
-        match self.claim.evict() {
-            Ok(()) => self.release_decoders(),
-            Err(error) => dev_err!(
-                (*self.region).as_ref(),
-                "[{:#x}-{:#x}] cannot be taken away ({:?}): its decoders stay locked; free the memory, then bind the region again to get it back\n",
-                self.range.start,
-                self.range.end.saturating_sub(1),
-                error
-            ),
+        if self.gave_up.load(Relaxed) {
+            return;
         }
+        // The addresses tell the truth: memory that stayed behind earlier may be none of the claim.
+        match self.claim.evict() {
+            Ok(()) if !dax_region::is_system_ram(&self.range) => self.release_decoders(),
+            result => {
+                self.gave_up.store(true, Relaxed);
+                dev_err!(
+                    (*self.region).as_ref(),
+                    "[{:#x}-{:#x}] cannot be taken away ({:?}): its decoders stay locked; free the memory, then bind the region again to get it back\n",
+                    self.range.start,
+                    self.range.end.saturating_sub(1),
+                    result.err().unwrap_or(EBUSY)
+                );
+            }
+        }
+    }
+
+    /// Whether this is for memory that `region` had to leave behind.
+    fn is_left_by(&self, region: &Region) -> bool {
+        core::ptr::eq(&*self.region, region) && self.claim.has_ended()
     }
 
     fn release_decoders(&self) {
@@ -106,34 +129,50 @@ impl Drop for Lifetime {
     }
 }
 
-/// Locks the decoders of `region` for the memory in `claim`.
-pub fn take(region: &Region, claim: Claim) -> Result<Arc<Hold>> {
+/// Locks the decoders of `region` for the memory in `claim`, or takes over the lock of memory that
+/// stayed behind.
+pub fn take(region: &Region, claim: Claim, policy: OnlineType) -> Result<Arc<Hold>> {
     let range = region.range()?;
     let dependencies = region.dependencies()?;
     let module = ModuleRef::new(this_module::<crate::LocalModule>())?;
+    let left = find(|hold| hold.is_left_by(region))?;
+    let lock = left.as_ref().and_then(|left| left.decoders.lock().take());
+    let lock = lock.unwrap_or_else(|| region.lock_decoders());
     let hold = Arc::pin_init(
         pin_init!(Hold {
             region: region.into(),
             range,
             dependencies,
             claim,
-            decoders <- new_mutex!(Some(region.lock_decoders())),
+            policy,
+            decoders <- new_mutex!(Some(lock)),
+            gave_up: AtomicFlag::new(false),
             _module: module,
         }),
         GFP_KERNEL,
     )?;
-    HOLDS.lock()?.push(hold.clone(), GFP_KERNEL)?;
+    let mut holds = HOLDS.lock()?;
+    holds.push(hold.clone(), GFP_KERNEL)?;
+    holds.retain(|other| left.as_ref().is_none_or(|left| !Arc::ptr_eq(other, left)));
     Ok(hold)
 }
 
 /// Ends a hold whose devices are gone, unless memory stays behind.
 pub fn give_back(hold: &Arc<Hold>) {
-    if hold.claim.end().is_ok() {
-        hold.release_decoders();
-        if let Ok(mut holds) = HOLDS.lock() {
-            holds.retain(|other| !Arc::ptr_eq(other, hold));
-        }
+    // The addresses tell the truth, whatever became of the claim.
+    let _ = hold.claim.end();
+    if dax_region::is_system_ram(&hold.range) {
+        return;
     }
+    hold.release_decoders();
+    if let Ok(mut holds) = HOLDS.lock() {
+        holds.retain(|other| !Arc::ptr_eq(other, hold));
+    }
+}
+
+/// The policy of memory that `region` had to leave behind.
+pub fn policy_left_by(region: &Region) -> Result<Option<OnlineType>> {
+    Ok(find(|hold| hold.is_left_by(region))?.map(|hold| hold.policy))
 }
 
 /// Takes away what stayed behind in `range`, and ends the holds on it.
@@ -165,8 +204,7 @@ pub struct Watch;
 
 impl Listener for Watch {
     fn unbinding(device: DeviceKey) {
-        // Evicting moves memory: the list is not locked meanwhile, and starts over each time. A
-        // hold that was evicted and could not be is not tried again.
+        // Evicting moves memory: the list is not locked meanwhile.
         let Ok(holds) = affected(device) else {
             return;
         };

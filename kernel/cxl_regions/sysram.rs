@@ -88,8 +88,12 @@ fn bind(region: &Region) -> Result<Bound> {
         return Err(EBUSY);
     }
     let range = region.range()?;
-    holds::reclaim(&range)?;
-    if dax_region::is_system_ram(&range) {
+    // What this region had to leave behind before goes now, or is taken up again as it is.
+    let left = match holds::reclaim(&range) {
+        Ok(()) => None,
+        Err(error) => Some(holds::policy_left_by(region)?.ok_or(error)?),
+    };
+    if left.is_none() && dax_region::is_system_ram(&range) {
         dev_err!(
             log,
             "[{:#x}-{:#x}] is System RAM in part: offline its blocks or unbind its driver first\n",
@@ -106,7 +110,7 @@ fn bind(region: &Region) -> Result<Bound> {
         region.id(),
         try_pin_init!(SysramRegion {
             region: region.into(),
-            binding <- new_mutex!(Binding::Waiting(None)),
+            binding <- new_mutex!(Binding::Waiting(left)),
         }),
     )?;
     Ok(Bound {

@@ -21,7 +21,7 @@ use kernel::{
 use region_policy::online_type::OnlineType;
 
 /// What the owner of a device wants for its memory.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// The `N` of `regionN`, for the log.
     pub region: c_int,

@@ -78,8 +78,9 @@ fn bind(device: &Device) -> Result<Bound> {
     let log = device.as_ref();
     let claim = claims::policy(device.owner())?;
 
+    let ranges = ranges(device)?;
     // What an earlier binding had to leave behind is taken up as it is.
-    if let Some(memory) = registry::find_left_behind(log.name())? {
+    if let Some(memory) = registry::find_left_behind(log.name(), &ranges, claim)? {
         memory.attach(log);
         dev_info!(
             log,
@@ -93,13 +94,7 @@ fn bind(device: &Device) -> Result<Bound> {
         dev_warn!(log, "rejecting DAX region with invalid node\n");
         EINVAL
     })?;
-    let memory = Memory::new(
-        log.name(),
-        node,
-        device.memmap_on_memory(),
-        claim,
-        &ranges(device)?,
-    )?;
+    let memory = Memory::new(log.name(), node, device.memmap_on_memory(), claim, &ranges)?;
     memory.attach(log);
     registry::remember(&memory)?;
 

@@ -195,10 +195,13 @@ impl Memory {
         counts.absent == counts.total()
     }
 
-    /// Whether this is the memory of a device of this name in these ranges, under this policy, that
-    /// no driver is bound to.
-    pub fn is_left_behind(&self, name: &CStr) -> bool {
-        *self.name == *name && self.device.lock().is_none()
+    /// Whether this is the memory that a device of this name, with these ranges and this policy, had
+    /// to leave behind.
+    pub fn is_left_by(&self, name: &CStr, ranges: &[Blocks], policy: Option<Policy>) -> bool {
+        *self.name == *name
+            && *self.ranges == *ranges
+            && self.policy == policy
+            && self.device.lock().is_none()
     }
 
     /// Whether some of the memory lies in `range` and no driver is bound to it.
@@ -212,6 +215,7 @@ impl Memory {
 
     /// Notifies changes on `device` from now on.
     pub fn attach(&self, device: &Device) {
+        self.frozen.store(false, Relaxed);
         *self.device.lock() = Some(device.into());
     }
 
@@ -288,10 +292,16 @@ impl Memory {
     /// Memory under a policy is taken away. Memory of the stock drivers is left online if it is:
     /// their users count on it, and it stays manageable block by block.
     pub fn leave(&self) -> Result {
-        if self.policy.is_none() && self.counts().online() != 0 {
-            return Err(EBUSY);
+        let keep = match self.policy {
+            None => self.counts().online() != 0,
+            // Whoever evicted the memory before has waited for what could not be moved.
+            Some(_) => self.frozen.load(Relaxed) && !self.is_absent(),
+        };
+        if keep {
+            Err(EBUSY)
+        } else {
+            self.unplug()
         }
-        self.unplug()
     }
 
     /// Takes note that `range` is about to go online in `zone`.

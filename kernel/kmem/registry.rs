@@ -10,7 +10,10 @@ use crate::{
         Event,
         Listener, //
     },
-    claims,
+    claims::{
+        self,
+        Policy, //
+    },
     global_mutex,
     memory::Memory, //
 };
@@ -19,6 +22,7 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
+use region_policy::blocks::Blocks;
 
 global_mutex! {
     static KNOWN(known_lock): KVec<Arc<Memory>> = KVec::new();
@@ -59,9 +63,13 @@ pub fn forget(memory: &Arc<Memory>) {
     }
 }
 
-/// The memory that a device of this name had to leave behind.
-pub fn find_left_behind(name: &CStr) -> Result<Option<Arc<Memory>>> {
-    find(|memory| memory.is_left_behind(name))
+/// The memory that a device of this name, with these ranges and this policy, had to leave behind.
+pub fn find_left_behind(
+    name: &CStr,
+    ranges: &[Blocks],
+    policy: Option<Policy>,
+) -> Result<Option<Arc<Memory>>> {
+    find(|memory| memory.is_left_by(name, ranges, policy))
 }
 
 /// Tries once more to take away all memory that was left behind in `range`.

@@ -68,6 +68,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*raw).id = bindings::CXL_DEVICE_REGION as c_int;
             (*raw).probe = Some(Self::probe_callback);
             (*raw).remove = Some(Self::remove_callback);
+            super::bind_files::install(&mut (*raw).drv);
         }
         // SAFETY: `raw` is initialised and stays where it is until `unregister()`.
         to_result(unsafe {

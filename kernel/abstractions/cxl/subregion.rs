@@ -278,7 +278,11 @@ impl<T: Driver> Registration<T> {
                 init.drv.bus = &raw const bindings::cxl_bus_type;
                 init.drv.owner = module.as_ptr();
                 init.drv.mod_name = name.as_char_ptr();
-                init.drv.suppress_bind_attrs = !T::BOUND_BY_USERS;
+                if T::BOUND_BY_USERS {
+                    super::bind_files::install(&mut init.drv);
+                } else {
+                    init.drv.suppress_bind_attrs = true;
+                }
                 // SAFETY: `driver` is valid for writes, is pinned, and is unregistered before it
                 // goes away. The bus's own function refuses the id 0, so the driver core's is
                 // called, which does all else that it does.

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The files `bind` and `unbind` of our drivers, in place of the driver core's.
+//!
+//! They do what those do, but for one thing. To enable a region, libcxl offers it to *every* driver
+//! on the bus, in the order of the folder, until one takes it: with the driver core's files
+//! `cxl create-region` and `cxl enable-region` would hand each region to whichever of us comes first,
+//! and the stock driver would be left without. libcxl writes the name with the zero byte that ends
+//! it; whoever means us writes the name, with a newline or without. So a name that ends in a zero
+//! byte is refused, and libcxl goes on to the stock driver.
+
+use crate::abstractions::bindings;
+use core::ptr;
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
+
+/// A file of a driver.
+#[repr(transparent)]
+struct File(bindings::driver_attribute);
+
+// SAFETY: The structure is only read once it is initialised.
+unsafe impl Sync for File {}
+
+type Store = unsafe extern "C" fn(*mut bindings::device_driver, *const c_char, usize) -> isize;
+
+impl File {
+    const fn new(name: &'static CStr, store: Store) -> Self {
+        let mut file: bindings::driver_attribute = pin_init::zeroed();
+        file.attr.name = name.to_bytes_with_nul().as_ptr().cast();
+        file.attr.mode = 0o200;
+        // As the driver core's files: unbinding one device from within the file of a driver may
+        // remove the same file of another driver.
+        #[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
+        {
+            file.attr.ignore_lockdep = true;
+        }
+        file.store = Some(store);
+        Self(file)
+    }
+}
+
+#[repr(transparent)]
+struct List([*const bindings::attribute; 3]);
+
+// SAFETY: The list points to statics and is only read.
+unsafe impl Sync for List {}
+
+#[repr(transparent)]
+struct Group(bindings::attribute_group);
+
+// SAFETY: The group points to a static and is only read.
+unsafe impl Sync for Group {}
+
+#[repr(transparent)]
+struct Groups([*const bindings::attribute_group; 2]);
+
+// SAFETY: The list points to a static and is only read.
+unsafe impl Sync for Groups {}
+
+static BIND: File = File::new(c"bind", bind);
+static UNBIND: File = File::new(c"unbind", unbind);
+static FILES: List = List([
+    &raw const BIND.0.attr,
+    &raw const UNBIND.0.attr,
+    ptr::null(),
+]);
+static GROUP: Group = {
+    let mut group: bindings::attribute_group = pin_init::zeroed();
+    group.__bindgen_anon_2 = bindings::attribute_group__bindgen_ty_2 {
+        attrs: (&raw const FILES.0).cast_mut().cast(),
+    };
+    Group(group)
+};
+static GROUPS: Groups = Groups([&raw const GROUP.0, ptr::null()]);
+
+/// Gives `driver` these files instead of the driver core's.
+pub(super) fn install(driver: &mut bindings::device_driver) {
+    driver.suppress_bind_attrs = true;
+    driver.groups = (&raw const GROUPS.0).cast_mut().cast();
+}
+
+/// Finds the device on the CXL bus that was named in a file, and holds a reference to it.
+///
+/// # Safety
+///
+/// `name` must be a string of `count` bytes, ended by a zero byte after those.
+unsafe fn find(name: *const c_char, count: usize) -> Result<Found> {
+    // SAFETY: The caller promises as much.
+    let written = unsafe { core::slice::from_raw_parts(name, count) };
+    if written.ends_with(b"\0") {
+        return Err(ENODEV);
+    }
+    // SAFETY: The matching function compares names as sysfs does, and ends at the zero byte.
+    let dev = unsafe {
+        bindings::bus_find_device(
+            &raw const bindings::cxl_bus_type,
+            ptr::null_mut(),
+            name.cast(),
+            Some(bindings::device_match_name),
+        )
+    };
+    if dev.is_null() {
+        Err(ENODEV)
+    } else {
+        Ok(Found(dev))
+    }
+}
+
+/// A reference to a device.
+struct Found(*mut bindings::device);
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        // SAFETY: The reference was taken by `find()`.
+        unsafe { bindings::put_device(self.0) };
+    }
+}
+
+fn written(count: usize, result: Result) -> isize {
+    match result {
+        // At most a page was written.
+        Ok(()) => isize::try_from(count).unwrap_or(0),
+        // CAST: An errno is a small number.
+        Err(error) => error.to_errno() as isize,
+    }
+}
+
+/// # Safety
+///
+/// Called by sysfs only, for a driver on the CXL bus.
+unsafe extern "C" fn bind(
+    driver: *mut bindings::device_driver,
+    name: *const c_char,
+    count: usize,
+) -> isize {
+    let attach = || {
+        // SAFETY: sysfs ends what was written with a zero byte.
+        let found = unsafe { find(name, count)? };
+        // SAFETY: The bus is the CXL bus, whose match function only looks.
+        let matches = unsafe {
+            match bindings::cxl_bus_type.match_ {
+                Some(matches) => matches(found.0, driver) != 0,
+                None => false,
+            }
+        };
+        if !matches {
+            return Err(ENODEV);
+        }
+        // SAFETY: Both are valid; the driver stays registered while its files are in use.
+        to_result(unsafe { bindings::device_driver_attach(driver, found.0) })
+    };
+    written(count, attach())
+}
+
+/// # Safety
+///
+/// Called by sysfs only, for a driver on the CXL bus.
+unsafe extern "C" fn unbind(
+    driver: *mut bindings::device_driver,
+    name: *const c_char,
+    count: usize,
+) -> isize {
+    let release = || {
+        // SAFETY: sysfs ends what was written with a zero byte.
+        let found = unsafe { find(name, count)? };
+        // SAFETY: The device is valid.
+        if !ptr::eq(unsafe { (*found.0).driver }, driver) {
+            return Err(ENODEV);
+        }
+        // SAFETY: As above.
+        unsafe { bindings::device_release_driver(found.0) };
+        Ok(())
+    };
+    written(count, release())
+}
