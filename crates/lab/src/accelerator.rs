@@ -34,25 +34,43 @@ pub fn choose(lab: &Lab) -> Result<Accelerator> {
         }
         Err(_) => {}
     }
-    if File::options().read(true).write(true).open("/dev/kvm").is_err() {
+    if File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_err()
+    {
         return Ok(Accelerator::Tcg);
     }
     let host = fs::read_to_string("/proc/version").unwrap_or_default();
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processor.lines().find(|line| line.starts_with("model name")).unwrap_or_default();
+    let model = processor
+        .lines()
+        .find(|line| line.starts_with("model name"))
+        .unwrap_or_default();
     let key = cache::key([host.as_str(), model, &lab.tree().key()]);
     let fact = lab.cache().path(KIND, &format!("kvm-{key}"));
     if let Ok(fact) = fs::read_to_string(&fact) {
-        return Ok(if fact == "works" { Accelerator::Kvm } else { Accelerator::Tcg });
+        return Ok(if fact == "works" {
+            Accelerator::Kvm
+        } else {
+            Accelerator::Tcg
+        });
     }
     let works = lab.events().step("try a boot under KVM", |_| {
         lab.boots_under(Accelerator::Kvm, catalogue::find("one")?, PROBE)
     })?;
     if !works {
-        lab.events().notice("KVM does not run this kernel here: guests are translated (TCG), several times slower");
+        lab.events().notice(
+            "KVM does not run this kernel here: guests are translated (TCG), several times slower",
+        );
     }
     let folder = lab.cache().root().join(KIND);
     fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
     fs::write(&fact, if works { "works" } else { "fails" }).map_err(Error::file("write", &fact))?;
-    Ok(if works { Accelerator::Kvm } else { Accelerator::Tcg })
+    Ok(if works {
+        Accelerator::Kvm
+    } else {
+        Accelerator::Tcg
+    })
 }

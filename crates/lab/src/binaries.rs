@@ -27,12 +27,26 @@ pub struct Binaries {
 pub fn ensure(repository: &Path, events: &Events) -> Result<Binaries> {
     // A folder of their own: the flags differ from those of the host's builds.
     let folder = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| repository.join("target"), |folder| repository.join(folder))
+        .map_or_else(
+            || repository.join("target"),
+            |folder| repository.join(folder),
+        )
         .join("guest");
     events.step("build the guest's agent and tool", |step| {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command
-            .args(["build", "--locked", "--profile", "guest", "--target", TARGET, "-p", "lab-agent", "-p", "cxlr"])
+            .args([
+                "build",
+                "--locked",
+                "--profile",
+                "guest",
+                "--target",
+                TARGET,
+                "-p",
+                "lab-agent",
+                "-p",
+                "cxlr",
+            ])
             .arg("--target-dir")
             .arg(&folder)
             .current_dir(repository)

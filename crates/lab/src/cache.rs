@@ -31,7 +31,11 @@ impl Cache {
     /// # Errors
     /// When there is no place for it.
     pub fn open() -> Result<Self> {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let variable = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let root = variable("CXL_LAB_CACHE")
             .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("cxl-region-drivers")))
             .or_else(|| variable("HOME").map(|home| home.join(".cache/cxl-region-drivers")))
@@ -69,8 +73,10 @@ impl Cache {
         let Ok(folder) = fs::read_dir(self.root.join(kind)) else {
             return Vec::new();
         };
-        let mut keys: Vec<String> =
-            folder.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut keys: Vec<String> = folder
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
         keys.sort();
         keys
     }
@@ -111,7 +117,10 @@ impl Cache {
     /// When something stays.
     pub fn clean(&self, events: &Events) -> Result<()> {
         let maker = self.lock(events)?;
-        for kind in fs::read_dir(&self.root).map_err(Error::file("read", &self.root))?.flatten() {
+        for kind in fs::read_dir(&self.root)
+            .map_err(Error::file("read", &self.root))?
+            .flatten()
+        {
             if kind.path().is_dir() {
                 host::remove_folder(&kind.path())?;
             }
@@ -139,7 +148,12 @@ impl Maker<'_> {
     ///
     /// # Errors
     /// What `make` answers; the entry does not exist then.
-    pub fn ensure(&self, kind: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    pub fn ensure(
+        &self,
+        kind: &str,
+        key: &str,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         if let Some(entry) = self.cache.find(kind, key) {
             return Ok(entry);
         }
@@ -177,7 +191,10 @@ impl Maker<'_> {
             .collect();
         entries.sort();
         let surplus = entries.len().saturating_sub(count);
-        entries.iter().take(surplus).try_for_each(|(_, path)| host::remove_folder(path))
+        entries
+            .iter()
+            .take(surplus)
+            .try_for_each(|(_, path)| host::remove_folder(path))
     }
 }
 
@@ -191,11 +208,14 @@ pub fn key<Part: AsRef<[u8]>>(parts: impl IntoIterator<Item = Part>) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
-        use std::fmt::Write;
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hash.finalize()
+        .iter()
+        .take(8)
+        .fold(String::new(), |mut text, byte| {
+            use std::fmt::Write;
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]

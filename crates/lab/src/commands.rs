@@ -23,9 +23,13 @@ pub const LAB_FAILED: u8 = 125;
 
 /// Real kernels with emulated CXL memory.
 #[derive(Parser)]
-#[command(version, about, after_help = "Exit status: that of the command that ran in the guest (128 and the signal's \
+#[command(
+    version,
+    about,
+    after_help = "Exit status: that of the command that ran in the guest (128 and the signal's \
 number where one killed it, 127 where it could not start); 125 where the lab itself failed.\n\n\
-Environment: CXL_LAB_CACHE (the cache's folder), CXL_LAB_MIRROR (a Debian mirror), CXL_LAB_ACCEL (kvm or tcg).")]
+Environment: CXL_LAB_CACHE (the cache's folder), CXL_LAB_MIRROR (a Debian mirror), CXL_LAB_ACCEL (kvm or tcg)."
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -105,11 +109,19 @@ impl GuestArguments {
 /// When the lab fails.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let json = arguments.json;
-    let events = Events::new(if json { screen::for_programs() } else { screen::for_people() });
+    let events = Events::new(if json {
+        screen::for_programs()
+    } else {
+        screen::for_people()
+    });
     match arguments.command {
         Command::Prepare => {
             let lab = Lab::open(&events)?;
-            events.notice(format!("ready: {} with kernel {}", lab.cache().root().display(), lab.tree().release()));
+            events.notice(format!(
+                "ready: {} with kernel {}",
+                lab.cache().root().display(),
+                lab.tree().release()
+            ));
         }
         Command::Topologies => list_topologies(json),
         // The command line is checked before anything is made.

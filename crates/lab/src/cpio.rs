@@ -63,7 +63,10 @@ impl<W: Write> Archive<W> {
             let mut entries = fs::read_dir(source)?.collect::<io::Result<Vec<_>>>()?;
             entries.sort_by_key(fs::DirEntry::file_name);
             for entry in entries {
-                self.tree(&format!("{name}/{}", entry.file_name().to_string_lossy()), &entry.path())?;
+                self.tree(
+                    &format!("{name}/{}", entry.file_name().to_string_lossy()),
+                    &entry.path(),
+                )?;
             }
             Ok(())
         } else if metadata.is_file() {
@@ -114,7 +117,8 @@ impl<W: Write> Archive<W> {
     }
 
     fn pad(&mut self, length: usize) -> io::Result<()> {
-        self.writer.write_all(&[0; 3][..length.next_multiple_of(4) - length])
+        self.writer
+            .write_all(&[0; 3][..length.next_multiple_of(4) - length])
     }
 }
 
@@ -130,8 +134,12 @@ mod tests {
         archive.symlink("a/link", b"file").unwrap();
         let bytes = archive.finish().unwrap();
         assert_eq!(bytes.len() % 4, 0);
-        let mut offsets: Vec<usize> =
-            bytes.windows(6).enumerate().filter(|(_, window)| window == b"070701").map(|(offset, _)| offset).collect();
+        let mut offsets: Vec<usize> = bytes
+            .windows(6)
+            .enumerate()
+            .filter(|(_, window)| window == b"070701")
+            .map(|(offset, _)| offset)
+            .collect();
         assert_eq!(offsets.len(), 4);
         offsets.retain(|offset| offset % 4 != 0);
         assert_eq!(offsets, Vec::<usize>::new());
@@ -142,7 +150,11 @@ mod tests {
         let host = tempfile::tempdir().unwrap();
         fs::create_dir(host.path().join("inner")).unwrap();
         fs::write(host.path().join("inner/script"), "#!/bin/sh\n").unwrap();
-        fs::set_permissions(host.path().join("inner/script"), fs::Permissions::from_mode(0o750)).unwrap();
+        fs::set_permissions(
+            host.path().join("inner/script"),
+            fs::Permissions::from_mode(0o750),
+        )
+        .unwrap();
         let mut archive = Archive::new(Vec::new());
         archive.tree("copy/x", host.path()).unwrap();
         let text = String::from_utf8(archive.finish().unwrap()).unwrap();

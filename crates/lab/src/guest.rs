@@ -61,7 +61,8 @@ impl Guest {
         image: Image,
         events: &Events,
     ) -> Result<Self> {
-        let link = Link::new(qemu.agent, qemu.console, id, events).map_err(Error::file("duplicate", "a socket"))?;
+        let link = Link::new(qemu.agent, qemu.console, id, events)
+            .map_err(Error::file("duplicate", "a socket"))?;
         Ok(Self {
             id,
             topology,
@@ -105,7 +106,11 @@ impl Guest {
     /// Ends QEMU at once, for a guest that will not listen.
     pub(crate) fn kill(&self) -> Result<()> {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        child.kill().and_then(|()| child.wait()).map(drop).map_err(Error::file("kill", "QEMU"))
+        child
+            .kill()
+            .and_then(|()| child.wait())
+            .map(drop)
+            .map_err(Error::file("kill", "QEMU"))
     }
 
     /// Waits until coldplug is over and every memory device of the topology has its driver and its endpoint.
@@ -117,9 +122,10 @@ impl Guest {
         let expected = self.topology.memory_devices().count();
         if expected > 0 {
             let count = "ls -d /sys/bus/cxl/devices/{mem,endpoint}*/driver 2>/dev/null | wc -l";
-            self.wait_for("every memory device has its driver and its endpoint", || {
-                Ok(self.sh_ok(count)?.trim() == (2 * expected).to_string())
-            })?;
+            self.wait_for(
+                "every memory device has its driver and its endpoint",
+                || Ok(self.sh_ok(count)?.trim() == (2 * expected).to_string()),
+            )?;
             self.sh_ok("udevadm settle")?;
         }
         Ok(())
@@ -188,7 +194,9 @@ impl Guest {
     /// # Errors
     /// What the guest's kernel answers: see [`Error::errno`].
     pub fn write(&self, path: &str, content: &str) -> Result<()> {
-        let written = match self.answer(|id| Request::Write(id, path.to_owned(), content.as_bytes().to_vec()))? {
+        let written = match self
+            .answer(|id| Request::Write(id, path.to_owned(), content.as_bytes().to_vec()))?
+        {
             Message::Written(_, written) => written,
             other => return Err(self.broken(&format!("answered a write with {other:?}"))),
         };
@@ -206,7 +214,9 @@ impl Guest {
         match self.write(path, content) {
             Err(error) if error.errno() == Some(errno) => Ok(()),
             Err(error) => Err(Error::test(format!("{error}, where {errno} was expected"))),
-            Ok(()) => Err(Error::test(format!("writing '{content}' to {path} was accepted, where {errno} was expected"))),
+            Ok(()) => Err(Error::test(format!(
+                "writing '{content}' to {path} was accepted, where {errno} was expected"
+            ))),
         }
     }
 
@@ -214,7 +224,11 @@ impl Guest {
     ///
     /// # Errors
     /// What `condition` answers, and when it still does not hold after [`HANG`].
-    pub fn wait_for(&self, description: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    pub fn wait_for(
+        &self,
+        description: &str,
+        mut condition: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
         let deadline = Instant::now() + HANG;
         loop {
             // The count comes first: an event during the look must lead to another look.
@@ -258,7 +272,11 @@ impl Guest {
             return Ok(());
         }
         let log: Vec<String> = new.iter().map(kernel_log::line).collect();
-        Err(Error::test(format!("the kernel logged '{}':\n{}", trouble[0].text, log.join("\n"))))
+        Err(Error::test(format!(
+            "the kernel logged '{}':\n{}",
+            trouble[0].text,
+            log.join("\n")
+        )))
     }
 
     /// Executes a QMP command.
@@ -292,9 +310,13 @@ impl Guest {
     }
 
     fn answer(&self, request: impl FnOnce(u64) -> Request) -> Result<Message> {
-        let (_, messages) =
-            self.link.request(request).map_err(|error| self.broken(&format!("took no request ({error})")))?;
-        messages.recv_timeout(HANG).map_err(|_| self.broken("did not answer"))
+        let (_, messages) = self
+            .link
+            .request(request)
+            .map_err(|error| self.broken(&format!("took no request ({error})")))?;
+        messages
+            .recv_timeout(HANG)
+            .map_err(|_| self.broken("did not answer"))
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -307,7 +329,11 @@ impl Guest {
 
     /// An error about this guest, with the end of its console and what QEMU said.
     pub(crate) fn broken(&self, what: &str) -> Error {
-        let gone = if self.link.state().gone { "ended: it " } else { "" };
+        let gone = if self.link.state().gone {
+            "ended: it "
+        } else {
+            ""
+        };
         let mut console = self.link.console_tail(CONSOLE_LINES);
         if console.is_empty() {
             let state = self.link.state();
@@ -324,7 +350,11 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let ended = self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait();
+        let ended = self
+            .child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_wait();
         if matches!(ended, Ok(None))
             && let Err(error) = self.shut_down()
         {

@@ -39,29 +39,40 @@ pub fn ensure_packages(events: &Events) -> Result<()> {
             remedy: "use such a machine".into(),
         });
     }
-    let mut missing: Vec<&str> =
-        NEEDED.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, package)| *package).collect();
+    let mut missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(file, _)| !Path::new(file).exists())
+        .map(|(_, package)| *package)
+        .collect();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());
     }
     if !Path::new("/usr/bin/apt-get").exists() {
         return Err(Error::Host {
-            what: format!("this machine lacks {} and has no apt-get", missing.join(", ")),
+            what: format!(
+                "this machine lacks {} and has no apt-get",
+                missing.join(", ")
+            ),
             remedy: "use Debian 12 or 13, or install them by hand".into(),
         });
     }
-    events.step(format!("install {} on this machine", missing.join(", ")), |step| {
-        let apt_get = |arguments: &[&str]| -> Result<Command> {
-            let mut command = as_root()?;
-            command.args(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]).args(arguments);
-            Ok(command)
-        };
-        program::run(step, "apt-get update", apt_get(&["update"])?)?;
-        let mut install = apt_get(&["install", "-y", "--no-install-recommends"])?;
-        install.args(&missing);
-        program::run(step, "apt-get install", install).map(drop)
-    })
+    events.step(
+        format!("install {} on this machine", missing.join(", ")),
+        |step| {
+            let apt_get = |arguments: &[&str]| -> Result<Command> {
+                let mut command = as_root()?;
+                command
+                    .args(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"])
+                    .args(arguments);
+                Ok(command)
+            };
+            program::run(step, "apt-get update", apt_get(&["update"])?)?;
+            let mut install = apt_get(&["install", "-y", "--no-install-recommends"])?;
+            install.args(&missing);
+            program::run(step, "apt-get install", install).map(drop)
+        },
+    )
 }
 
 /// The beginning of a command that runs as root: nothing where we are root, else `sudo -n`.
@@ -104,7 +115,15 @@ pub fn as_root() -> Result<Command> {
 /// As [`as_root`].
 pub fn confined() -> Result<Command> {
     let mut command = as_root()?;
-    command.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    command.args([
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--",
+    ]);
     command.args(["bash", "-c", LIFELINE, "lifeline"]);
     Ok(command)
 }
@@ -118,8 +137,13 @@ pub fn remove_folder(path: &Path) -> Result<()> {
         return Ok(());
     }
     let mut command = as_root()?;
-    command.args(["rm", "-rf", "--one-file-system", "--"]).arg(path);
-    let status = command.stdin(Stdio::null()).status().map_err(Error::file("remove", path))?;
+    command
+        .args(["rm", "-rf", "--one-file-system", "--"])
+        .arg(path);
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .map_err(Error::file("remove", path))?;
     if status.success() {
         Ok(())
     } else {
@@ -142,7 +166,14 @@ pub fn mirror() -> Result<String> {
     // What a target's release says of itself (origin, label) is known only after an update, so the site comes second.
     let targets = apt_lines(
         "apt-get",
-        &["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Label: Debian"],
+        &[
+            "indextargets",
+            "--format",
+            "$(REPO_URI)",
+            "Created-By: Packages",
+            "Origin: Debian",
+            "Label: Debian",
+        ],
     );
     targets.into_iter().next().ok_or_else(|| Error::Host {
         what: "this machine's apt names no Debian mirror".into(),
@@ -165,7 +196,13 @@ pub fn acquire_options() -> Vec<String> {
 }
 
 fn apt_lines(program: &str, arguments: &[&str]) -> Vec<String> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output();
     let output = output.map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&output).lines().map(str::to_owned).collect()
+    String::from_utf8_lossy(&output)
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }

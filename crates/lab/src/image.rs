@@ -58,35 +58,54 @@ pub fn build(contents: &Contents<'_>) -> Result<Image> {
     let mut archive = Archive::new(BufWriter::new(memory));
     add(&mut archive, "init", &contents.binaries.agent)?;
     for folder in ["usr/local", "usr/local/bin"] {
-        archive.folder(folder, 0o755).map_err(Error::file("add to the image", folder))?;
+        archive
+            .folder(folder, 0o755)
+            .map_err(Error::file("add to the image", folder))?;
     }
     add(&mut archive, "usr/local/bin/cxlr", &contents.binaries.cxlr)?;
     if let Some(modules) = contents.modules {
         let folder = format!("usr/lib/modules/{release}/updates");
-        archive.folder(&folder, 0o755).map_err(Error::file("add to the image", &folder))?;
+        archive
+            .folder(&folder, 0o755)
+            .map_err(Error::file("add to the image", &folder))?;
         for file in modules.files()? {
             add(&mut archive, &format!("{folder}/{}", name(&file)), &file)?;
         }
         for file in modules.index()? {
-            add(&mut archive, &format!("usr/lib/modules/{release}/{}", name(&file)), &file)?;
+            add(
+                &mut archive,
+                &format!("usr/lib/modules/{release}/{}", name(&file)),
+                &file,
+            )?;
         }
     }
     for folder in ["copy", "root"] {
-        archive.folder(folder, 0o755).map_err(Error::file("add to the image", folder))?;
+        archive
+            .folder(folder, 0o755)
+            .map_err(Error::file("add to the image", folder))?;
     }
     for copy in contents.copies {
         let whole = std::path::absolute(copy).map_err(Error::file("find", copy))?;
         add(&mut archive, &format!("copy/{}", name(&whole)), &whole)?;
     }
-    let memory = archive.finish().map_err(Error::file("finish", "the image"))?;
-    let memory = memory.into_inner().map_err(|error| Error::file("finish", "the image")(error.into_error()))?;
+    let memory = archive
+        .finish()
+        .map_err(Error::file("finish", "the image"))?;
+    let memory = memory
+        .into_inner()
+        .map_err(|error| Error::file("finish", "the image")(error.into_error()))?;
     Ok(Image(memory))
 }
 
 fn add(archive: &mut Archive<BufWriter<File>>, target: &str, source: &Path) -> Result<()> {
-    archive.tree(target, source).map_err(Error::file("add to the image", source))
+    archive
+        .tree(target, source)
+        .map_err(Error::file("add to the image", source))
 }
 
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }

@@ -34,13 +34,21 @@ const TROUBLE: &[&str] = &[
 /// The records that a healthy kernel would not have logged.
 #[must_use]
 pub fn trouble(records: &[KernelRecord]) -> Vec<&KernelRecord> {
-    records.iter().filter(|record| TROUBLE.iter().any(|trouble| record.text.contains(trouble))).collect()
+    records
+        .iter()
+        .filter(|record| TROUBLE.iter().any(|trouble| record.text.contains(trouble)))
+        .collect()
 }
 
 /// A record as `dmesg` prints it.
 #[must_use]
 pub fn line(record: &KernelRecord) -> String {
-    format!("[{:5}.{:06}] {}", record.microseconds / 1_000_000, record.microseconds % 1_000_000, record.text)
+    format!(
+        "[{:5}.{:06}] {}",
+        record.microseconds / 1_000_000,
+        record.microseconds % 1_000_000,
+        record.text
+    )
 }
 
 #[cfg(test)]

@@ -32,7 +32,8 @@ use crate::userland;
 
 /// Warnings reach the console, so that a guest that dies can still tell why; all else goes through the agent. A kernel
 /// that stumbled is not worth talking to: it panics, and a panic ends QEMU.
-const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 printk.devkmsg=on log_buf_len=4M oops=panic panic=-1";
+const COMMAND_LINE: &str =
+    "console=ttyS0 loglevel=5 printk.devkmsg=on log_buf_len=4M oops=panic panic=-1";
 
 /// What becomes of the project's kernel modules in a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -185,7 +186,12 @@ impl Lab {
     }
 
     /// Tells whether the kernel runs under `accelerator`: its agent answers before `deadline`.
-    pub(crate) fn boots_under(&self, accelerator: Accelerator, topology: Topology, deadline: Duration) -> Result<bool> {
+    pub(crate) fn boots_under(
+        &self,
+        accelerator: Accelerator,
+        topology: Topology,
+        deadline: Duration,
+    ) -> Result<bool> {
         let guest = self.start(Boot::new(topology), accelerator)?;
         let answered = guest.wait_for_agent(deadline).is_ok();
         if !answered {
@@ -215,8 +221,21 @@ impl Lab {
         })?;
         let mut command_line = vec![COMMAND_LINE.to_owned()];
         command_line.extend(boot.append);
-        let qemu = qemu::start(&self.tree, &boot.topology, accelerator, &image.path(), &command_line.join(" "))?;
-        Guest::new(id, boot.topology, accelerator.name(), qemu, image, &self.events)
+        let qemu = qemu::start(
+            &self.tree,
+            &boot.topology,
+            accelerator,
+            &image.path(),
+            &command_line.join(" "),
+        )?;
+        Guest::new(
+            id,
+            boot.topology,
+            accelerator.name(),
+            qemu,
+            image,
+            &self.events,
+        )
     }
 }
 
@@ -256,5 +275,7 @@ fn repository() -> &'static Path {
 }
 
 fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
-    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    handle
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

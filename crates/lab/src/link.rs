@@ -58,7 +58,12 @@ impl Link {
     ///
     /// # Errors
     /// When the socket cannot be duplicated.
-    pub fn new(socket: UnixStream, console: io::PipeReader, guest: u64, events: &Events) -> io::Result<Arc<Self>> {
+    pub fn new(
+        socket: UnixStream,
+        console: io::PipeReader,
+        guest: u64,
+        events: &Events,
+    ) -> io::Result<Arc<Self>> {
         let reader = socket.try_clone()?;
         let link = Arc::new(Self {
             socket: Mutex::new(socket),
@@ -85,7 +90,10 @@ impl Link {
     ///
     /// # Errors
     /// When the guest is gone.
-    pub fn request(&self, request: impl FnOnce(Id) -> Request) -> io::Result<(Id, Receiver<Message>)> {
+    pub fn request(
+        &self,
+        request: impl FnOnce(Id) -> Request,
+    ) -> io::Result<(Id, Receiver<Message>)> {
         let (sender, receiver) = mpsc::channel();
         let id = {
             let mut state = self.state();
@@ -108,7 +116,11 @@ impl Link {
 
     /// Waits until `condition` gives something, looking again whenever anything arrived; `None` after `deadline`, or when
     /// the guest is gone and the condition still gives nothing.
-    pub fn wait<T>(&self, deadline: Duration, mut condition: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+    pub fn wait<T>(
+        &self,
+        deadline: Duration,
+        mut condition: impl FnMut(&mut State) -> Option<T>,
+    ) -> Option<T> {
         let mut found = None;
         let state = self.state();
         let waited = self.changed.wait_timeout_while(state, deadline, |state| {

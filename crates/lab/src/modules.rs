@@ -34,17 +34,26 @@ impl Modules {
     ///
     /// # Errors
     /// What the compiler says.
-    pub fn ensure(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &Events) -> Result<Option<Self>> {
+    pub fn ensure(
+        maker: &Maker<'_>,
+        tree: &Tree,
+        repository: &Path,
+        events: &Events,
+    ) -> Result<Option<Self>> {
         if !repository.join("kernel/Kbuild").exists() {
             return Ok(None);
         }
         let sources = read_sources(repository)?;
         let tree_key = tree.key();
-        let parts = [tree_key.as_bytes(), BUILD.as_bytes()]
-            .into_iter()
-            .chain(sources.iter().flat_map(|(path, content)| [path.as_bytes(), content.as_slice()]));
+        let parts = [tree_key.as_bytes(), BUILD.as_bytes()].into_iter().chain(
+            sources
+                .iter()
+                .flat_map(|(path, content)| [path.as_bytes(), content.as_slice()]),
+        );
         let entry = maker.ensure(KIND, &cache::key(parts), |folder| {
-            events.step("build the kernel modules", |step| build(step, tree, &sources, folder, &[]).map(drop))
+            events.step("build the kernel modules", |step| {
+                build(step, tree, &sources, folder, &[]).map(drop)
+            })
         })?;
         maker.keep_youngest(KIND, 20)?;
         Ok(Some(Self {
@@ -57,7 +66,9 @@ impl Modules {
     /// # Errors
     /// When the folder cannot be read.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
-        list(&self.results, |path| path.extension().is_some_and(|extension| extension == "ko"))
+        list(&self.results, |path| {
+            path.extension().is_some_and(|extension| extension == "ko")
+        })
     }
 
     /// depmod's files for a guest that has these modules beside the kernel's own.
@@ -77,7 +88,13 @@ pub fn clippy(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &Events
     let sources = read_sources(repository)?;
     let folder = maker.scratch("clippy")?;
     let log = events.step("check the kernel modules with clippy", |step| {
-        build(step, tree, &sources, &folder, &["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"])
+        build(
+            step,
+            tree,
+            &sources,
+            &folder,
+            &["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"],
+        )
     })?;
     if log.lines().any(|line| line.starts_with("warning:")) {
         return Err(Error::Program {
@@ -93,7 +110,12 @@ pub fn clippy(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &Events
 ///
 /// # Errors
 /// The differences.
-pub fn check_format(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &Events) -> Result<()> {
+pub fn check_format(
+    maker: &Maker<'_>,
+    tree: &Tree,
+    repository: &Path,
+    events: &Events,
+) -> Result<()> {
     let sources = read_sources(repository)?;
     let folder = maker.scratch("format")?;
     copy_sources(&sources, &folder)?;
@@ -101,7 +123,10 @@ pub fn check_format(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &
         let mut command = tree.command(Some(&folder))?;
         command.args(["rustfmt", "--check", "--edition", "2021", "--config-path"]);
         command.arg(format!("{}/.rustfmt.toml", tree.source()));
-        let rust = sources.iter().map(|(path, _)| path).filter(|path| path.starts_with("kernel/") && path.ends_with(".rs"));
+        let rust = sources
+            .iter()
+            .map(|(path, _)| path)
+            .filter(|path| path.starts_with("kernel/") && path.ends_with(".rs"));
         command.args(rust.map(|path| format!("/work/{path}")));
         program::run(step, "rustfmt on the kernel modules", command).map(drop)
     })
@@ -109,11 +134,27 @@ pub fn check_format(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &
 
 type Sources = Vec<(String, Vec<u8>)>;
 
-fn build(step: &Step, tree: &Tree, sources: &Sources, folder: &Path, make: &[&str]) -> Result<String> {
+fn build(
+    step: &Step,
+    tree: &Tree,
+    sources: &Sources,
+    folder: &Path,
+    make: &[&str],
+) -> Result<String> {
     let work = folder.join("work");
     copy_sources(sources, &work)?;
     let mut command = tree.command(Some(&work))?;
-    command.args(["sh", "-c", BUILD, "modules", tree.release(), tree.source(), "/work/results"]).args(make);
+    command
+        .args([
+            "sh",
+            "-c",
+            BUILD,
+            "modules",
+            tree.release(),
+            tree.source(),
+            "/work/results",
+        ])
+        .args(make);
     let log = program::run(step, "building the kernel modules", command)?;
     let results = work.join("results");
     fs::rename(&results, folder.join("results")).map_err(Error::file("find", &results))?;
@@ -155,7 +196,11 @@ fn collect(repository: &Path, folder: &Path, sources: &mut Sources) -> io::Resul
 
 fn list(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::file("read", folder))?;
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| wanted(path)).collect();
+    let mut paths: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| wanted(path))
+        .collect();
     paths.sort();
     Ok(paths)
 }

@@ -21,14 +21,22 @@ pub fn run(step: &Step, what: &str, mut command: Command) -> Result<String> {
         status,
         log,
     };
-    let (reader, writer) = std::io::pipe().map_err(|error| failed(error.to_string(), String::new()))?;
-    let output = writer.try_clone().map_err(|error| failed(error.to_string(), String::new()))?;
+    let (reader, writer) =
+        std::io::pipe().map_err(|error| failed(error.to_string(), String::new()))?;
+    let output = writer
+        .try_clone()
+        .map_err(|error| failed(error.to_string(), String::new()))?;
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(writer)
         .stderr(output)
         .spawn()
-        .map_err(|error| failed(format!("{}: {error}", command.get_program().display()), String::new()))?;
+        .map_err(|error| {
+            failed(
+                format!("{}: {error}", command.get_program().display()),
+                String::new(),
+            )
+        })?;
     // The command still holds the pipe's writing end, and the reader would wait for it for ever.
     drop(command);
     let lifeline = child.stdin.take();
@@ -41,7 +49,13 @@ pub fn run(step: &Step, what: &str, mut command: Command) -> Result<String> {
         log.push_str(line);
         log.push('\n');
     }
-    let status = child.wait().map_err(|error| failed(error.to_string(), String::new()))?;
+    let status = child
+        .wait()
+        .map_err(|error| failed(error.to_string(), String::new()))?;
     drop(lifeline);
-    if status.success() { Ok(log) } else { Err(failed(status.to_string(), log)) }
+    if status.success() {
+        Ok(log)
+    } else {
+        Err(failed(status.to_string(), log))
+    }
 }

@@ -63,7 +63,12 @@ pub struct Qemu {
 }
 
 /// QEMU's arguments, machine and devices apart.
-fn arguments(accelerator: Accelerator, kernel: &str, image: &str, command_line: &str) -> Vec<String> {
+fn arguments(
+    accelerator: Accelerator,
+    kernel: &str,
+    image: &str,
+    command_line: &str,
+) -> Vec<String> {
     [
         ["-accel", accelerator.argument()],
         // A guest that knows itself to be one is refused cache invalidation, and with it the commit of a region.
@@ -71,9 +76,9 @@ fn arguments(accelerator: Accelerator, kernel: &str, image: &str, command_line: 
         ["-smp", "2"],
         ["-display", "none"],
         ["-chardev", "socket,id=qmp,fd=0"],
-        ["-mon", "chardev=qmp,mode=control"],
+        ["-object", "monitor-qmp,id=monitor,chardev=qmp"],
         ["-chardev", "socket,id=agent,fd=1"],
-        ["-device", "virtio-serial-pci"],
+        ["-device", "virtio-serial-pci,bus=pcie.0"],
         ["-device", "virtserialport,chardev=agent,name=lab.agent"],
         ["-chardev", "file,id=console,path=/dev/fd/2"],
         ["-serial", "chardev:console"],
@@ -112,7 +117,12 @@ pub fn start(
         .args(["--pdeathsig", "KILL", "--"])
         .args(tree.qemu())
         .args(topology.arguments())
-        .args(arguments(accelerator, &tree.kernel().display().to_string(), image, command_line))
+        .args(arguments(
+            accelerator,
+            &tree.kernel().display().to_string(),
+            image,
+            command_line,
+        ))
         .env("QEMU_MODULE_DIR", tree.qemu_modules())
         .stdin(OwnedFd::from(qmp_end))
         .stdout(OwnedFd::from(agent_end))
@@ -145,6 +155,8 @@ fn spawn(command: Command) -> io::Result<Child> {
     });
     let gone = |_| io::Error::other("the thread that starts QEMU is gone");
     let (answer, child) = mpsc::channel();
-    starter.send((command, answer)).map_err(|_| gone(mpsc::RecvError))?;
+    starter
+        .send((command, answer))
+        .map_err(|_| gone(mpsc::RecvError))?;
     child.recv().map_err(gone)?
 }

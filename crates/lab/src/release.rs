@@ -60,10 +60,16 @@ fn select(names: &[String]) -> Option<Offer> {
             format!("linux-modules-{release}"),
             format!("linux-base-{release}"),
         ];
-        let common = [format!("linux-headers-{release}"), format!("linux-source-{series}")];
+        let common = [
+            format!("linux-headers-{release}"),
+            format!("linux-source-{series}"),
+        ];
         let packages = [pieces, signed].into_iter().find_map(|image| {
             let packages: Vec<String> = image.into_iter().chain(common.clone()).collect();
-            packages.iter().all(|package| names.contains(package)).then_some(packages)
+            packages
+                .iter()
+                .all(|package| names.contains(package))
+                .then_some(packages)
         })?;
         Some(Offer {
             release: release.to_owned(),
@@ -87,8 +93,16 @@ fn package_names(step: &Step, mirror: &str, scratch: &Path) -> Result<Vec<String
     for folder in ["lists/partial", "cache/archives/partial", "parts"] {
         fs::create_dir_all(path(folder)).map_err(Error::file("create", path(folder)))?;
     }
-    let write = |name: &str, text: String| fs::write(path(name), text).map_err(Error::file("write", path(name)));
-    write("sources.list", format!("deb [signed-by={}] {mirror} {BACKPORTS} main\n", host::KEYRING))?;
+    let write = |name: &str, text: String| {
+        fs::write(path(name), text).map_err(Error::file("write", path(name)))
+    };
+    write(
+        "sources.list",
+        format!(
+            "deb [signed-by={}] {mirror} {BACKPORTS} main\n",
+            host::KEYRING
+        ),
+    )?;
     write("status", String::new())?;
     let mut configuration = host::acquire_options().join("\n");
     for (name, value) in [
@@ -106,20 +120,29 @@ fn package_names(step: &Step, mirror: &str, scratch: &Path) -> Result<Vec<String
     write("apt.conf", configuration)?;
     let apt = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);
-        command.args(arguments).env("APT_CONFIG", path("apt.conf")).env("LC_ALL", "C.UTF-8");
+        command
+            .args(arguments)
+            .env("APT_CONFIG", path("apt.conf"))
+            .env("LC_ALL", "C.UTF-8");
         command
     };
-    program::run(step, "asking the package registry for its kernels", apt("apt-get", &["-q", "update"])).map_err(
-        |error| Error::Host {
-            what: format!("the Debian mirror {mirror} cannot be read"),
-            remedy: format!("check the network, or set CXL_LAB_MIRROR to another one ({error})"),
-        },
-    )?;
+    program::run(
+        step,
+        "asking the package registry for its kernels",
+        apt("apt-get", &["-q", "update"]),
+    )
+    .map_err(|error| Error::Host {
+        what: format!("the Debian mirror {mirror} cannot be read"),
+        remedy: format!("check the network, or set CXL_LAB_MIRROR to another one ({error})"),
+    })?;
     let output = apt("apt-cache", &["pkgnames", "linux-"])
         .stdin(Stdio::null())
         .output()
         .map_err(Error::file("run", "apt-cache"))?;
-    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect())
 }
 
 #[cfg(test)]
@@ -150,8 +173,14 @@ mod tests {
         let mut offered = whole("7.4.9+deb13-cloud-amd64", "7.4");
         offered.extend(whole("7.4.10+deb13-cloud-amd64", "7.4"));
         offered.extend(whole("8.0.1+deb13-cloud-amd64", "8.0"));
-        offered.extend(names(&["linux-headers-7.5.1+deb13-cloud-amd64", "linux-headers-7.4.11+deb13-amd64"]));
-        assert_eq!(select(&offered).unwrap().release, "7.4.10+deb13-cloud-amd64");
+        offered.extend(names(&[
+            "linux-headers-7.5.1+deb13-cloud-amd64",
+            "linux-headers-7.4.11+deb13-amd64",
+        ]));
+        assert_eq!(
+            select(&offered).unwrap().release,
+            "7.4.10+deb13-cloud-amd64"
+        );
     }
 
     #[test]

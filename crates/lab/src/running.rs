@@ -40,7 +40,12 @@ pub enum Step {
 }
 
 impl<'guest> Running<'guest> {
-    pub(crate) fn new(guest: &'guest Guest, id: u64, argv: Vec<String>, messages: Receiver<Message>) -> Self {
+    pub(crate) fn new(
+        guest: &'guest Guest,
+        id: u64,
+        argv: Vec<String>,
+        messages: Receiver<Message>,
+    ) -> Self {
         Self {
             guest,
             id,
@@ -56,13 +61,19 @@ impl<'guest> Running<'guest> {
     /// When the guest ends, or nothing happens until the deadline.
     pub fn next(&self, deadline: Option<Duration>) -> Result<Step> {
         let message = match deadline {
-            None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            None => self
+                .messages
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
             Some(deadline) => self.messages.recv_timeout(deadline),
         };
         let message = message.map_err(|error| {
             let command = self.argv.join(" ");
             self.guest.broken(&match error {
-                RecvTimeoutError::Timeout => format!("hangs: no end of '{command}' after {:?}", self.started.elapsed()),
+                RecvTimeoutError::Timeout => format!(
+                    "hangs: no end of '{command}' after {:?}",
+                    self.started.elapsed()
+                ),
                 RecvTimeoutError::Disconnected => format!("was running '{command}'"),
             })
         })?;
@@ -85,7 +96,9 @@ impl<'guest> Running<'guest> {
                 });
                 Ok(Step::Ended(end))
             }
-            other => Err(self.guest.broken(&format!("answered a command with {other:?}"))),
+            other => Err(self
+                .guest
+                .broken(&format!("answered a command with {other:?}"))),
         }
     }
 
@@ -137,7 +150,8 @@ impl Control {
     /// When the guest is gone.
     pub fn input(&self, data: &[u8]) -> io::Result<()> {
         // An empty piece would close it.
-        data.chunks(CHUNK).try_for_each(|piece| self.link.send(&Request::Input(self.id, piece.to_vec())))
+        data.chunks(CHUNK)
+            .try_for_each(|piece| self.link.send(&Request::Input(self.id, piece.to_vec())))
     }
 
     /// Closes its standard input.
@@ -190,7 +204,11 @@ impl Output {
     /// # Errors
     /// When it failed: with all that it wrote.
     pub fn success(self) -> Result<String> {
-        if self.succeeded() { Ok(self.stdout) } else { Err(Error::test(self.describe("failed"))) }
+        if self.succeeded() {
+            Ok(self.stdout)
+        } else {
+            Err(Error::test(self.describe("failed")))
+        }
     }
 
     /// What it wrote to standard error.
@@ -198,7 +216,11 @@ impl Output {
     /// # Errors
     /// When it did not fail: with all that it wrote.
     pub fn failure(self) -> Result<String> {
-        if self.succeeded() { Err(Error::test(self.describe("succeeded, but must fail"))) } else { Ok(self.stderr) }
+        if self.succeeded() {
+            Err(Error::test(self.describe("succeeded, but must fail")))
+        } else {
+            Ok(self.stderr)
+        }
     }
 
     fn describe(&self, verdict: &str) -> String {

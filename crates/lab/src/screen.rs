@@ -25,7 +25,11 @@ const REMINDER: Duration = Duration::from_secs(10);
 /// A sink for people: one line that moves for every step under way on a terminal, plain lines elsewhere.
 #[must_use]
 pub fn for_people() -> Arc<dyn Sink> {
-    if std::io::stderr().is_terminal() { Arc::new(Terminal::default()) } else { Lines::new() }
+    if std::io::stderr().is_terminal() {
+        Arc::new(Terminal::default())
+    } else {
+        Lines::new()
+    }
 }
 
 /// A sink for programs.
@@ -38,7 +42,11 @@ pub fn for_programs() -> Arc<dyn Sink> {
 fn sentence(event: &Event) -> Option<String> {
     match event {
         Event::Notice { text } => Some(text.clone()),
-        Event::BootStarted { topology, accelerator, .. } => Some(format!("booting '{topology}' ({accelerator})")),
+        Event::BootStarted {
+            topology,
+            accelerator,
+            ..
+        } => Some(format!("booting '{topology}' ({accelerator})")),
         Event::BootEnded { seconds, .. } => Some(format!("the guest is ready ({seconds:.1} s)")),
         _ => None,
     }
@@ -62,7 +70,9 @@ impl Sink for Terminal {
         match event {
             Event::StepStarted { step, name } => {
                 let bar = self.bars.add(ProgressBar::new_spinner());
-                if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} ({elapsed}) {wide_msg:.dim}") {
+                if let Ok(style) =
+                    ProgressStyle::with_template("{spinner} {prefix} ({elapsed}) {wide_msg:.dim}")
+                {
                     bar.set_style(style);
                 }
                 bar.set_prefix(name.clone());
@@ -74,7 +84,12 @@ impl Sink for Terminal {
                     bar.set_message(line.clone());
                 }
             }
-            Event::StepEnded { step, name, success, seconds } => {
+            Event::StepEnded {
+                step,
+                name,
+                success,
+                seconds,
+            } => {
                 if let Some((_, bar)) = steps.remove(step) {
                     bar.finish_and_clear();
                 }
@@ -106,7 +121,9 @@ struct Lines {
 
 impl Lines {
     fn new() -> Arc<Self> {
-        let lines = Arc::new(Self { steps: Mutex::default() });
+        let lines = Arc::new(Self {
+            steps: Mutex::default(),
+        });
         let weak = Arc::downgrade(&lines);
         thread::spawn(move || Self::remind(&weak));
         lines
@@ -117,7 +134,10 @@ impl Lines {
             thread::park_timeout(REMINDER);
             let Some(lines) = lines.upgrade() else { return };
             let steps = lines.steps.lock().unwrap_or_else(PoisonError::into_inner);
-            for (name, started, line) in steps.values().filter(|(_, started, _)| started.elapsed() >= REMINDER) {
+            for (name, started, line) in steps
+                .values()
+                .filter(|(_, started, _)| started.elapsed() >= REMINDER)
+            {
                 let seconds = started.elapsed().as_secs();
                 let line: String = line.chars().take(100).collect();
                 eprintln!("... {name} ({seconds} s): {line}");
@@ -138,7 +158,12 @@ impl Sink for Lines {
                     last.clone_from(line);
                 }
             }
-            Event::StepEnded { step, name, success, seconds } => {
+            Event::StepEnded {
+                step,
+                name,
+                success,
+                seconds,
+            } => {
                 steps.remove(step);
                 if let Some(line) = ended(name, *success, *seconds) {
                     eprintln!("{line}");

@@ -79,10 +79,13 @@ pub struct Window {
 impl Topology {
     /// All memory devices, in order.
     pub fn memory_devices(&self) -> impl Iterator<Item = &MemoryDevice> {
-        self.host_bridges.iter().flat_map(|bridge| &bridge.ports).flat_map(|device| match device {
-            Device::Memory(device) => std::slice::from_ref(device),
-            Device::Switch(devices) => devices,
-        })
+        self.host_bridges
+            .iter()
+            .flat_map(|bridge| &bridge.ports)
+            .flat_map(|device| match device {
+                Device::Memory(device) => std::slice::from_ref(device),
+                Device::Switch(devices) => devices,
+            })
     }
 
     /// QEMU's arguments for machine, memory and devices.
@@ -96,20 +99,33 @@ impl Topology {
                 machine += &format!(",cxl-fmw.{number}.targets.{position}=bridge{target}");
             }
             if let Some(granularity) = window.granularity {
-                machine += &format!(",cxl-fmw.{number}.interleave-granularity={}", size(granularity));
+                machine += &format!(
+                    ",cxl-fmw.{number}.interleave-granularity={}",
+                    size(granularity)
+                );
             }
         }
         if self.nvdimm.is_some() {
             machine += ",nvdimm=on";
         }
         arguments.push("-M", machine);
-        arguments.push("-m", format!("{},maxmem={},slots=8", size(self.memory), size(self.memory_limit)));
+        arguments.push(
+            "-m",
+            format!(
+                "{},maxmem={},slots=8",
+                size(self.memory),
+                size(self.memory_limit)
+            ),
+        );
         for (number, bridge) in self.host_bridges.iter().enumerate() {
             arguments.host_bridge(number, bridge);
         }
         if let Some(bytes) = self.nvdimm {
             arguments.backend("nvdimm-memory", bytes, true);
-            arguments.push("-device", "nvdimm,id=nvdimm0,memdev=nvdimm-memory,label-size=2M");
+            arguments.push(
+                "-device",
+                "nvdimm,id=nvdimm0,memdev=nvdimm-memory,label-size=2M",
+            );
         }
         arguments.list
     }
@@ -129,19 +145,32 @@ impl Arguments {
     fn host_bridge(&mut self, number: usize, bridge: &HostBridge) {
         // Each bridge needs room on the bus for the ports below it.
         let bus = 12 + 32 * number;
-        let decoders = if bridge.decoders_for_one_port { ",hdm_for_passthrough=true" } else { "" };
-        self.push("-device", format!("pxb-cxl,bus_nr={bus},bus=pcie.0,id=bridge{number}{decoders}"));
+        let decoders = if bridge.decoders_for_one_port {
+            ",hdm_for_passthrough=true"
+        } else {
+            ""
+        };
+        self.push(
+            "-device",
+            format!("pxb-cxl,bus_nr={bus},bus=pcie.0,id=bridge{number}{decoders}"),
+        );
         for (position, device) in bridge.ports.iter().enumerate() {
             let port = self.root_ports;
             self.root_ports += 1;
             self.push(
                 "-device",
-                format!("cxl-rp,port={position},bus=bridge{number},id=port{port},chassis=0,slot={}", port + 1),
+                format!(
+                    "cxl-rp,port={position},bus=bridge{number},id=port{port},chassis=0,slot={}",
+                    port + 1
+                ),
             );
             match device {
                 Device::Memory(device) => self.memory_device(device, &format!("port{port}")),
                 Device::Switch(devices) => {
-                    self.push("-device", format!("cxl-upstream,bus=port{port},id=switch{port}"));
+                    self.push(
+                        "-device",
+                        format!("cxl-upstream,bus=port{port},id=switch{port}"),
+                    );
                     for (position, device) in devices.iter().enumerate() {
                         let downstream = format!("switch{port}-port{position}");
                         self.push(
@@ -167,7 +196,10 @@ impl Arguments {
             options += &format!(",volatile-memdev={backend}");
         }
         if let Some(bytes) = device.persistent {
-            let (backend, labels) = (format!("persistent-{serial:x}"), format!("labels-{serial:x}"));
+            let (backend, labels) = (
+                format!("persistent-{serial:x}"),
+                format!("labels-{serial:x}"),
+            );
             self.backend(&backend, bytes, device.sparse);
             self.backend(&labels, MIB, false);
             options += &format!(",persistent-memdev={backend},lsa={labels}");
@@ -177,7 +209,13 @@ impl Arguments {
 
     fn backend(&mut self, id: &str, bytes: u64, sparse: bool) {
         let reserve = if sparse { ",reserve=off" } else { "" };
-        self.push("-object", format!("memory-backend-ram,id={id},size={},share=off{reserve}", size(bytes)));
+        self.push(
+            "-object",
+            format!(
+                "memory-backend-ram,id={id},size={},share=off{reserve}",
+                size(bytes)
+            ),
+        );
     }
 }
 
@@ -186,5 +224,8 @@ fn size(bytes: u64) -> String {
     [(GIB, "G"), (MIB, "M"), (1 << 10, "K")]
         .into_iter()
         .find(|(unit, _)| bytes.is_multiple_of(*unit))
-        .map_or_else(|| bytes.to_string(), |(unit, letter)| format!("{}{letter}", bytes / unit))
+        .map_or_else(
+            || bytes.to_string(),
+            |(unit, letter)| format!("{}{letter}", bytes / unit),
+        )
 }

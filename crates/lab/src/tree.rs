@@ -81,7 +81,10 @@ impl Tree {
             release::choose(step, &mirror, &maker.scratch("apt")?)
         })?;
         if PROVED.contains(&offer.release.as_str()) {
-            events.notice(format!("the kernel is {}, on which the lab was proved", offer.release));
+            events.notice(format!(
+                "the kernel is {}, on which the lab was proved",
+                offer.release
+            ));
         } else {
             events.notice(format!(
                 "the kernel is {}, the newest that {mirror} offers; the lab was proved on {}, which it no longer has",
@@ -103,10 +106,18 @@ impl Tree {
         let releases: Vec<String> = cache
             .entries(KIND)
             .iter()
-            .filter_map(|key| key.strip_prefix(&recipe)?.strip_prefix('-').map(str::to_owned))
+            .filter_map(|key| {
+                key.strip_prefix(&recipe)?
+                    .strip_prefix('-')
+                    .map(str::to_owned)
+            })
             .collect();
-        let proved = PROVED.iter().find(|proved| releases.iter().any(|release| release == *proved));
-        let release = proved.map(ToString::to_string).or_else(|| releases.last().cloned())?;
+        let proved = PROVED
+            .iter()
+            .find(|proved| releases.iter().any(|release| release == *proved));
+        let release = proved
+            .map(ToString::to_string)
+            .or_else(|| releases.last().cloned())?;
         Some(Self {
             entry: cache.find(KIND, &format!("{recipe}-{release}"))?,
             release,
@@ -186,7 +197,14 @@ impl Tree {
 fn recipe() -> String {
     let packages = PACKAGES.join(" ");
     let selftests = SELFTESTS.join(" ");
-    cache::key([packages.as_str(), PREFERENCES, KERNEL_SOURCE, IN_TREE, SOURCE, &selftests])
+    cache::key([
+        packages.as_str(),
+        PREFERENCES,
+        KERNEL_SOURCE,
+        IN_TREE,
+        SOURCE,
+        &selftests,
+    ])
 }
 
 fn command(root: &Path, work: Option<&Path>) -> Result<Command> {
@@ -200,14 +218,27 @@ fn make(folder: &Path, offer: &Offer, mirror: &str, events: &Events) -> Result<(
     let root = folder.join("tree");
     let preferences = folder.join("preferences");
     fs::write(&preferences, PREFERENCES).map_err(Error::file("write", &preferences))?;
-    events.step(format!("install {SUITE} with compiler, kernel source and QEMU"), |step| {
-        let hook = format!("mkdir -p \"$1/etc/apt/preferences.d\" && cp '{}' \"$1/etc/apt/preferences.d/lab\"", preferences.display());
-        let packages: Vec<&str> = PACKAGES.iter().copied().chain(offer.packages.iter().map(String::as_str)).collect();
-        let mut command = mmdebstrap("apt", &packages, folder)?;
-        command.arg(format!("--setup-hook={hook}")).arg(SUITE).arg(&root);
-        command.args([source_line(mirror, SUITE), source_line(mirror, BACKPORTS)]);
-        program::run(step, "making the tree (mmdebstrap)", command)
-    })?;
+    events.step(
+        format!("install {SUITE} with compiler, kernel source and QEMU"),
+        |step| {
+            let hook = format!(
+                "mkdir -p \"$1/etc/apt/preferences.d\" && cp '{}' \"$1/etc/apt/preferences.d/lab\"",
+                preferences.display()
+            );
+            let packages: Vec<&str> = PACKAGES
+                .iter()
+                .copied()
+                .chain(offer.packages.iter().map(String::as_str))
+                .collect();
+            let mut command = mmdebstrap("apt", &packages, folder)?;
+            command
+                .arg(format!("--setup-hook={hook}"))
+                .arg(SUITE)
+                .arg(&root);
+            command.args([source_line(mirror, SUITE), source_line(mirror, BACKPORTS)]);
+            program::run(step, "making the tree (mmdebstrap)", command)
+        },
+    )?;
     events.step("prepare the kernel source with its Rust metadata", |step| {
         let archive = offer
             .packages
@@ -216,7 +247,15 @@ fn make(folder: &Path, offer: &Offer, mirror: &str, events: &Events) -> Result<(
             .map(|package| format!("/usr/src/{package}.tar.xz"))
             .unwrap_or_default();
         let mut command = command(&root, None)?;
-        command.args(["sh", "-c", KERNEL_SOURCE, "kernel-source", &offer.release, &archive, SOURCE]);
+        command.args([
+            "sh",
+            "-c",
+            KERNEL_SOURCE,
+            "kernel-source",
+            &offer.release,
+            &archive,
+            SOURCE,
+        ]);
         program::run(step, "preparing the kernel source", command)
     })?;
     let image = find_image(&root, &offer.release)?;
@@ -232,7 +271,9 @@ fn make(folder: &Path, offer: &Offer, mirror: &str, events: &Events) -> Result<(
 /// When root is not to be had.
 pub fn mmdebstrap(variant: &str, packages: &[&str], scratch: &Path) -> Result<Command> {
     let mut command = host::confined()?;
-    command.arg("env").arg(format!("TMPDIR={}", scratch.display()));
+    command
+        .arg("env")
+        .arg(format!("TMPDIR={}", scratch.display()));
     command.args(["mmdebstrap", "--mode=root", "--architectures=amd64"]);
     command.arg(format!("--variant={variant}"));
     command.arg("--aptopt=APT::Install-Recommends \"false\"");
@@ -256,10 +297,14 @@ fn find_image(root: &Path, release: &str) -> Result<PathBuf> {
         root.join(format!("usr/lib/modules/{release}/vmlinuz")),
         root.join(format!("boot/vmlinuz-{release}")),
     ];
-    candidates.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
-        let error = std::io::Error::from(std::io::ErrorKind::NotFound);
-        Error::file("find the kernel's image", &candidates[0])(error)
-    })
+    candidates
+        .iter()
+        .find(|path| path.exists())
+        .cloned()
+        .ok_or_else(|| {
+            let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+            Error::file("find the kernel's image", &candidates[0])(error)
+        })
 }
 
 /// All of the kernel's modules, as a real machine has them, and the selftests.
@@ -270,15 +315,24 @@ fn archive_modules(root: &Path, release: &str, target: &Path) -> std::io::Result
     }
     let modules = format!("usr/lib/modules/{release}");
     archive.folder(&modules, 0o755)?;
-    archive.tree(&format!("{modules}/kernel"), &root.join(&modules).join("kernel"))?;
+    archive.tree(
+        &format!("{modules}/kernel"),
+        &root.join(&modules).join("kernel"),
+    )?;
     for entry in fs::read_dir(root.join(&modules))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name.starts_with("modules.") {
-            archive.tree(&format!("{modules}/{name}"), &root.join(&modules).join(&name))?;
+            archive.tree(
+                &format!("{modules}/{name}"),
+                &root.join(&modules).join(&name),
+            )?;
         }
     }
     for test in SELFTESTS {
-        let folder = root.join(SOURCE.trim_start_matches('/')).join("tools/testing/selftests").join(test);
+        let folder = root
+            .join(SOURCE.trim_start_matches('/'))
+            .join("tools/testing/selftests")
+            .join(test);
         archive.tree(&format!("usr/lib/kselftest/{test}"), &folder)?;
     }
     archive.finish()?.into_inner()?.sync_all()

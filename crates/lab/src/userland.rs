@@ -79,13 +79,19 @@ const LINKS: &[(&str, &str)] = &[("usr/bin/awk", "gawk"), ("usr/bin/sh", "dash")
 /// # Errors
 /// When the registry cannot be reached, or a step fails.
 pub fn ensure(maker: &Maker<'_>, events: &Events) -> Result<PathBuf> {
-    let links: Vec<String> = LINKS.iter().map(|(name, target)| format!("{name} {target}")).collect();
+    let links: Vec<String> = LINKS
+        .iter()
+        .map(|(name, target)| format!("{name} {target}"))
+        .collect();
     let key = cache::key([PACKAGES.join(" "), OMITTED.join(" "), links.join(" ")]);
     let entry = maker.ensure(KIND, &key, |folder| {
         let packed = folder.join("userland.tar");
         events.step("fetch the guest's programs", |step| {
             let mut command = tree::mmdebstrap("extract", PACKAGES, folder)?;
-            command.arg(SUITE).arg(&packed).arg(tree::source_line(&host::mirror()?, SUITE));
+            command
+                .arg(SUITE)
+                .arg(&packed)
+                .arg(tree::source_line(&host::mirror()?, SUITE));
             program::run(step, "fetching the guest's programs (mmdebstrap)", command)
         })?;
         let archive = folder.join("userland.cpio");
@@ -101,7 +107,12 @@ fn convert(packed: &Path, target: &Path) -> io::Result<()> {
     let mut present = Vec::new();
     for entry in packed.entries()? {
         let mut entry = entry?;
-        let path = entry.path()?.to_string_lossy().trim_start_matches("./").trim_end_matches('/').to_owned();
+        let path = entry
+            .path()?
+            .to_string_lossy()
+            .trim_start_matches("./")
+            .trim_end_matches('/')
+            .to_owned();
         if path.is_empty() || OMITTED.iter().any(|omitted| path.starts_with(omitted)) {
             continue;
         }
@@ -119,8 +130,13 @@ fn convert(packed: &Path, target: &Path) -> io::Result<()> {
             }
             EntryType::Link => {
                 let link = entry.link_name_bytes().unwrap_or_default().into_owned();
-                let link = String::from_utf8_lossy(&link).trim_start_matches('.').to_owned();
-                archive.symlink(&path, format!("/{}", link.trim_start_matches('/')).as_bytes())?;
+                let link = String::from_utf8_lossy(&link)
+                    .trim_start_matches('.')
+                    .to_owned();
+                archive.symlink(
+                    &path,
+                    format!("/{}", link.trim_start_matches('/')).as_bytes(),
+                )?;
             }
             // Device nodes: the guest's kernel makes its own.
             _ => {}

@@ -37,11 +37,16 @@ pub fn run(lab: &Lab, boot: Boot, argv: Vec<String>, json: bool) -> Result<ExitC
         }
     };
     guest.poweroff()?;
-    Ok(ExitCode::from(u8::try_from(guest::exit_status(&end) & 0xff).unwrap_or(u8::MAX)))
+    Ok(ExitCode::from(
+        u8::try_from(guest::exit_status(&end) & 0xff).unwrap_or(u8::MAX),
+    ))
 }
 
 fn show(stream: &mut impl Write, data: &[u8]) -> Result<()> {
-    stream.write_all(data).and_then(|()| stream.flush()).map_err(Error::file("write", "the output"))
+    stream
+        .write_all(data)
+        .and_then(|()| stream.flush())
+        .map_err(Error::file("write", "the output"))
 }
 
 /// Passes our standard input on. A terminal is not: whoever wants to type takes `lab shell`.

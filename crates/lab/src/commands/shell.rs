@@ -40,12 +40,15 @@ pub fn run(lab: &Lab, boot: Boot) -> Result<ExitCode> {
         ..guest::program(&["bash", "--login"])
     })?;
     let (typing, resizing) = (running.control(), running.control());
-    let mut resizes = Signals::new([SIGWINCH]).map_err(Error::file("watch", "the terminal's size"))?;
+    let mut resizes =
+        Signals::new([SIGWINCH]).map_err(Error::file("watch", "the terminal's size"))?;
     let end = {
         let _raw = Raw::enter()?;
         thread::spawn(move || forward_input(&typing));
         thread::spawn(move || {
-            resizes.forever().try_for_each(|_| size().ok().and_then(|size| resizing.resize(size).ok()))
+            resizes
+                .forever()
+                .try_for_each(|_| size().ok().and_then(|size| resizing.resize(size).ok()))
         });
         loop {
             match running.next(None)? {
@@ -61,7 +64,9 @@ pub fn run(lab: &Lab, boot: Boot) -> Result<ExitCode> {
         }
     };
     guest.poweroff()?;
-    Ok(ExitCode::from(u8::try_from(guest::exit_status(&end) & 0xff).unwrap_or(u8::MAX)))
+    Ok(ExitCode::from(
+        u8::try_from(guest::exit_status(&end) & 0xff).unwrap_or(u8::MAX),
+    ))
 }
 
 fn forward_input(control: &Control) -> io::Result<()> {
@@ -90,7 +95,8 @@ impl Raw {
         let before = rustix::termios::tcgetattr(io::stdin().as_fd()).map_err(failed)?;
         let mut raw = before.clone();
         raw.make_raw();
-        rustix::termios::tcsetattr(io::stdin().as_fd(), OptionalActions::Now, &raw).map_err(failed)?;
+        rustix::termios::tcsetattr(io::stdin().as_fd(), OptionalActions::Now, &raw)
+            .map_err(failed)?;
         Ok(Self(before))
     }
 }
