@@ -184,14 +184,14 @@ impl Snapshot {
     }
 
     /// The regions in a root decoder's window.
-    pub fn regions_of<'a>(&'a self, decoder: &'a str) -> impl Iterator<Item = &'a Region> {
+    pub fn regions_of<'a>(&'a self, decoder: &str) -> impl Iterator<Item = &'a Region> {
         self.regions
             .iter()
             .filter(move |region| region.decoder == decoder)
     }
 
     /// The dax devices below a region.
-    pub fn dax_devices_of<'a>(&'a self, region: &'a str) -> impl Iterator<Item = &'a DaxDevice> {
+    pub fn dax_devices_of<'a>(&'a self, region: &str) -> impl Iterator<Item = &'a DaxDevice> {
         self.dax_devices
             .iter()
             .filter(move |device| device.region() == Some(region))

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One function per subcommand: read, plan, carry out, show.
+
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::process;
+
+use clap::CommandFactory;
+use cxl_sysfs::Snapshot;
+use cxl_sysfs::Sysfs;
+use cxl_sysfs::Tree;
+use region_policy::matrix::PartitionMode;
+use region_policy::online_type::OnlineType;
+use serde_json::json;
+
+use crate::cli::Cli;
+use crate::cli::Command;
+use crate::cli::CreateRegion;
+use crate::cli::DestroyRegion;
+use crate::cli::Driver;
+use crate::cli::Hotplug;
+use crate::cli::Type;
+use crate::interrupt::Interrupt;
+use crate::list;
+use crate::plan;
+use crate::plan::Step;
+use crate::plan::attach::Wanted;
+use crate::plan::create::Request;
+use crate::problem::Problem;
+use crate::problem::Refusal;
+use crate::transaction;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What stood in the way; [`Problem::exit_status`] tells it to the shell.
+pub fn run(cli: &Cli) -> Result<(), Problem> {
+    let tree = Sysfs::at(&cli.sysfs_root);
+    match &cli.command {
+        Command::List => print(cli, &list::Listing::read(&tree)?),
+        Command::CreateRegion(options) => create_region(cli, &tree, options),
+        Command::Hotplug(options) => hotplug(cli, &tree, options),
+        Command::DestroyRegion(options) => destroy_region(cli, &tree, options),
+        Command::Man => output(|out| out.write_all(&manual_page()?)),
+        Command::Completions { shell } => {
+            let mut completions = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "cxlr", &mut completions);
+            output(|out| out.write_all(&completions))
+        }
+    }
+}
+
+fn create_region(cli: &Cli, tree: &Sysfs, options: &CreateRegion) -> Result<(), Problem> {
+    let request = request(tree, options)?;
+    if needs_kmem(request.wanted) && !options.dry_run {
+        load_kmem(tree);
+    }
+    let (_lock, interrupt) = begin(tree)?;
+    let plan = plan::create::plan(&Snapshot::read(tree)?, &request)?;
+    if options.dry_run {
+        return show_steps(cli, &plan.steps);
+    }
+    transaction::run(tree, &interrupt, &plan.steps)?;
+    let listing = list::Listing::read(tree)?;
+    if cli.json {
+        let mut region = list::json::region(&listing, &plan.region);
+        region["detected"] = json!(plan.way.detected());
+        return print_json(&region);
+    }
+    let region = list::text::region(&listing, &plan.region);
+    output(|out| {
+        write!(
+            out,
+            "created {}\n{region}detected: {}\n",
+            plan.region,
+            plan.way.detected()
+        )
+    })
+}
+
+fn hotplug(cli: &Cli, tree: &Sysfs, options: &Hotplug) -> Result<(), Problem> {
+    let (_lock, interrupt) = begin(tree)?;
+    let plan = plan::hotplug::plan(tree, &Snapshot::read(tree)?, &options.device, options.state)?;
+    transaction::run(tree, &interrupt, &plan.steps)?;
+    let listing = list::Listing::read(tree)?;
+    let names: Vec<&str> = plan.devices.iter().map(|(name, _)| name.as_str()).collect();
+    let detected = plan
+        .devices
+        .iter()
+        .map(|(name, mechanism)| mechanism.detected(name));
+    if cli.json {
+        let devices = list::json::dax_devices(&listing, &names);
+        return print_json(
+            &json!({ "devices": devices, "detected": detected.collect::<Vec<_>>() }),
+        );
+    }
+    let changed = if plan.steps.is_empty() {
+        "already"
+    } else {
+        "now"
+    };
+    let devices = list::text::dax_devices(&listing, &names);
+    output(|out| {
+        writeln!(out, "{} is {changed} {}", options.device, options.state)?;
+        out.write_all(devices.as_bytes())?;
+        detected
+            .into_iter()
+            .try_for_each(|detected| writeln!(out, "detected: {detected}"))
+    })
+}
+
+fn destroy_region(cli: &Cli, tree: &Sysfs, options: &DestroyRegion) -> Result<(), Problem> {
+    let (_lock, interrupt) = begin(tree)?;
+    let steps = plan::destroy::plan(tree, &Snapshot::read(tree)?, &options.regions)?;
+    if options.dry_run {
+        return show_steps(cli, &steps);
+    }
+    transaction::run(tree, &interrupt, &steps)?;
+    if cli.json {
+        return print_json(&json!({ "destroyed": options.regions }));
+    }
+    output(|out| writeln!(out, "destroyed {}", options.regions.join(" ")))
+}
+
+/// Takes the lock before anything is read, so that the snapshot still holds when it is acted upon.
+fn begin(tree: &Sysfs) -> Result<(cxl_sysfs::tree::Guard, Interrupt), Problem> {
+    let lock = tree.lock().map_err(|error| match error {
+        error if error.is_missing() => Problem::Refused(
+            Refusal::new(
+                "this machine has no CXL bus",
+                "the kernel's CXL core creates it",
+                "load it: modprobe -a cxl_acpi cxl_pci cxl_mem",
+            )
+            .at("/sys/bus/cxl"),
+        ),
+        error => Problem::Unreadable(error),
+    })?;
+    let interrupt = Interrupt::listen().map_err(Problem::Output)?;
+    Ok((lock, interrupt))
+}
+
+/// The command line as a request; what contradicts itself is refused here.
+fn request(tree: &dyn Tree, options: &CreateRegion) -> Result<Request, Problem> {
+    let mode = match options.mode {
+        Type::Ram => PartitionMode::Ram,
+        Type::Pmem => PartitionMode::Pmem,
+    };
+    let driver = options.driver.unwrap_or(if mode == PartitionMode::Ram {
+        Driver::Sysram
+    } else {
+        Driver::Auto
+    });
+    let wanted = match (driver, options.online_type) {
+        (Driver::Sysram, online_type) => {
+            Wanted::Sysram(online_type.unwrap_or(OnlineType::OnlineMovable))
+        }
+        (Driver::Auto, Some(online_type)) => Wanted::Stock(online_type),
+        (Driver::Auto, None) => Wanted::StockDefault,
+        (Driver::None, None) => Wanted::Nothing,
+        (Driver::None, Some(_)) => usage(
+            "--online-type needs a driver: memory of a region without one does not come online",
+        ),
+    };
+    let uuid = match (mode, &options.uuid) {
+        (PartitionMode::Pmem, Some(uuid)) => Some(uuid.clone()),
+        (PartitionMode::Pmem, None) => Some(
+            tree.read(Path::new("/proc/sys/kernel/random/uuid"))?
+                .trim()
+                .to_owned(),
+        ),
+        (_, Some(_)) => {
+            usage("--uuid is for persistent regions: volatile memory has no identity to keep")
+        }
+        (_, None) => None,
+    };
+    Ok(Request {
+        memdevs: options.targets.clone(),
+        mode,
+        decoder: options.decoder.clone(),
+        ways: options.ways,
+        granularity: options.granularity.map(|granularity| granularity.0),
+        size: options.size,
+        uuid,
+        wanted,
+    })
+}
+
+/// Ends as clap does when the command line is wrong.
+fn usage(message: &str) -> ! {
+    Cli::command()
+        .error(clap::error::ErrorKind::ArgumentConflict, message)
+        .exit()
+}
+
+fn needs_kmem(wanted: Wanted) -> bool {
+    match wanted {
+        Wanted::Sysram(_) | Wanted::Stock(_) => true,
+        Wanted::StockDefault | Wanted::Nothing => false,
+    }
+}
+
+/// Has kmem loaded, as daxctl does: no distribution loads it before the first dax device is there, which is too late to
+/// hold it back. Whether it is there then is decided by the plan.
+fn load_kmem(tree: &Sysfs) {
+    if tree.is_live() && !tree.exists(&plan::dax_driver("kmem")) {
+        let status = process::Command::new("modprobe").arg("kmem").status();
+        tracing::info!("modprobe kmem: {status:?}");
+    }
+}
+
+/// The manual page, in roff.
+///
+/// # Errors
+/// None in practice: it is written to memory.
+pub fn manual_page() -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    crate::man::render(&mut page)?;
+    Ok(page)
+}
+
+fn show_steps(cli: &Cli, steps: &[Step]) -> Result<(), Problem> {
+    let phrases: Vec<&str> = steps.iter().map(|step| step.what.as_str()).collect();
+    if cli.json {
+        return print_json(&json!({ "steps": phrases }));
+    }
+    output(|out| {
+        phrases
+            .iter()
+            .try_for_each(|phrase| writeln!(out, "would {phrase}"))
+    })
+}
+
+fn print(cli: &Cli, listing: &list::Listing) -> Result<(), Problem> {
+    if cli.json {
+        return print_json(&list::json::all(listing));
+    }
+    let text = list::text::all(listing);
+    output(|out| out.write_all(text.as_bytes()))
+}
+
+fn print_json(value: &serde_json::Value) -> Result<(), Problem> {
+    output(|out| writeln!(out, "{value:#}"))
+}
+
+/// Writes to standard output; a reader that went away early (head) is no failure.
+fn output(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Problem> {
+    let mut out = io::stdout().lock();
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Problem::Output),
+    }
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The tool for regions of CXL memory: list, create, plug, unplug, destroy.
+//!
+//! A functional core in thin shells:
+//!
+//! - [`cli`] is the one definition of every option; help, manual page and completions come from it.
+//! - [`plan`] works out what would be written, from a snapshot, or refuses with a rule and a remedy.
+//! - [`transaction`] writes it, and undoes it in reverse when a step fails.
+//! - [`list`] shows a snapshot, for people and for programs.
+//! - [`command`] joins these for each subcommand.
+//! - [`problem`] is what can go wrong, and the exit status that tells it.
+
+pub mod cli;
+pub mod command;
+pub mod interrupt;
+pub mod list;
+pub mod man;
+pub mod plan;
+pub mod problem;
+pub mod size;
+pub mod transaction;

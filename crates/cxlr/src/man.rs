@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The manual page, from the option definitions.
+
+use std::io;
+use std::io::Write;
+
+use clap::CommandFactory;
+use clap_mangen::Man;
+use clap_mangen::roff::Roff;
+use clap_mangen::roff::bold;
+use clap_mangen::roff::roman;
+
+use crate::cli::Cli;
+
+/// What the options cannot say.
+const SECTIONS: [(&str, &[&str]); 4] = [
+    (
+        "GUARANTEES",
+        &[
+            "Every command that changes something is one transaction. It is planned in full from one reading of the machine \
+             before anything is written, so bad input changes nothing. Transactions follow one another: each holds a lock \
+             (flock on /sys/bus/cxl). A signal ends a transaction between two steps, and undoing runs to its end.",
+            "With the region drivers (detected: cxl_sysram_region and cxl_dax_kmem_region) no page of a region is online \
+             before its policy was set, whatever the system default is and whatever udev does, and no block enters another \
+             zone later.",
+            "With the stock drivers and a policy (detected: the stock cxl_region, and kmem while the system default is held) \
+             /sys/bus/dax/drivers_autoprobe is 0 while the region is given to cxl_region, and \
+             /sys/devices/system/memory/auto_online_blocks is the wanted online type while kmem takes the device. Both are \
+             always put back, unless the tool is killed with SIGKILL. The blocks are added and brought online under one \
+             lock of the kernel, so udev finds none of them offline; other memory that is hot-plugged in that moment comes \
+             online in the same way. Afterwards nothing keeps other agents from changing blocks.",
+            "Where kmem has neither state nor hotplug, unplugging takes blocks offline one by one; when one refuses, those \
+             before it go back into their zones. Another agent can see, and use, the blocks in between.",
+            "Success is counted: after each change all blocks of the device are read, and one that is not as asked for \
+             undoes the transaction.",
+        ],
+    ),
+    (
+        "EXIT STATUS",
+        &[
+            "0: done, and verified by counting.",
+            "1: a step failed; all steps before it were undone.",
+            "2: the command line is wrong; nothing was tried.",
+            "3: a step failed, and so did undoing it; the report names what is left.",
+            "4: refused before anything was written: not found, not possible, not supported.",
+        ],
+    ),
+    (
+        "EXAMPLES",
+        &[
+            "cxlr list",
+            "cxlr create-region -t ram --online-type online_movable mem0 mem1",
+            "cxlr create-region -s 16G serial:0x100",
+            "cxlr hotplug region0 unplugged",
+            "cxlr destroy-region region0 region1",
+        ],
+    ),
+    (
+        "SEE ALSO",
+        &["cxl(1), cxl-list(1), cxl-create-region(1), daxctl(1), udev(7)"],
+    ),
+];
+
+/// Renders the page as roff: the command, then each subcommand, then the sections above.
+///
+/// # Errors
+/// Those of `out`.
+pub fn render(out: &mut dyn Write) -> io::Result<()> {
+    let mut command = Cli::command().after_help("").after_long_help("");
+    command.build();
+    let man = Man::new(command.clone()).source(format!("cxlr {}", env!("CARGO_PKG_VERSION")));
+    man.render_title(out)?;
+    man.render_name_section(out)?;
+    man.render_synopsis_section(out)?;
+    man.render_description_section(out)?;
+    man.render_options_section(out)?;
+    for subcommand in command
+        .get_subcommands()
+        .filter(|subcommand| !subcommand.is_hide_set())
+    {
+        let name = subcommand.get_name().to_owned();
+        let man = Man::new(subcommand.clone());
+        let mut roff = Roff::new();
+        roff.control("SH", [format!("CXLR {}", name.to_uppercase()).as_str()]);
+        roff.to_writer(out)?;
+        let mut part = Vec::new();
+        man.render_synopsis_section(&mut part)?;
+        man.render_description_section(&mut part)?;
+        man.render_options_section(&mut part)?;
+        // Sections of a subcommand are subsections of the page.
+        let part = String::from_utf8_lossy(&part)
+            .replace("\n.SH ", "\n.SS ")
+            .replacen(".SH ", ".SS ", 1);
+        out.write_all(part.as_bytes())?;
+    }
+    for (title, paragraphs) in SECTIONS {
+        let mut roff = Roff::new();
+        roff.control("SH", [title]);
+        for paragraph in paragraphs {
+            roff.control("PP", []);
+            let text = if title == "EXAMPLES" {
+                bold(*paragraph)
+            } else {
+                roman(*paragraph)
+            };
+            roff.text([text]);
+        }
+        roff.to_writer(out)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The plan for taking regions down.
+//!
+//! First all memory of all regions is unplugged; only when that succeeded is anything taken apart, and nothing is deleted
+//! before everything else is done. So a failure anywhere can be undone.
+
+use cxl_sysfs::Goal;
+use cxl_sysfs::Snapshot;
+use cxl_sysfs::Tree;
+use cxl_sysfs::decoder;
+use cxl_sysfs::decoder::EndpointDecoder;
+use cxl_sysfs::region::Region;
+use region_policy::matrix::RegionDriver;
+
+use super::Action;
+use super::Devices;
+use super::Step;
+use super::attach;
+use super::create::detach;
+use super::hotplug;
+use super::write;
+use crate::problem::Problem;
+use crate::problem::Refusal;
+use crate::size::Size;
+
+/// Plans to destroy regions, the latest first.
+///
+/// # Errors
+/// When a region is not there, is locked by firmware, or has a later one above it on a memdev.
+pub fn plan(tree: &dyn Tree, snapshot: &Snapshot, names: &[String]) -> Result<Vec<Step>, Problem> {
+    let mut regions = find(snapshot, names)?;
+    // Later regions have later decoders and higher addresses, and decoders are given back in reverse order.
+    regions.sort_by_key(|region| std::cmp::Reverse(region.resource));
+    let mut unplug = Vec::new();
+    let mut take_apart = Vec::new();
+    let mut delete = Vec::new();
+    for region in regions {
+        check(snapshot, region, names)?;
+        let (steps, before) = unplug_steps(tree, snapshot, region)?;
+        unplug.extend(steps);
+        take_apart.extend(release(region, before));
+        take_apart.extend(free(snapshot, region));
+        delete.push(Step::new(
+            format!("delete {}", region.name),
+            write(&region.decoder, "delete_region", &region.name),
+        ));
+    }
+    unplug.extend(take_apart);
+    unplug.extend(delete);
+    Ok(unplug)
+}
+
+fn find<'a>(snapshot: &'a Snapshot, names: &[String]) -> Result<Vec<&'a Region>, Refusal> {
+    let mut regions: Vec<&Region> = Vec::new();
+    for name in names {
+        let region = snapshot.region(name).ok_or_else(|| {
+            let known: Vec<&str> = snapshot
+                .regions
+                .iter()
+                .map(|region| region.name.as_str())
+                .collect();
+            let known = if known.is_empty() {
+                "there is none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            Refusal::new(
+                format!("there is no region {name}"),
+                "a region is named as cxlr list shows it",
+                format!("choose one of: {known}"),
+            )
+        })?;
+        if !regions.iter().any(|other| other.name == region.name) {
+            regions.push(region);
+        }
+    }
+    Ok(regions)
+}
+
+/// The region's endpoint decoders by position.
+fn targets<'a>(
+    snapshot: &'a Snapshot,
+    region: &'a Region,
+) -> impl Iterator<Item = (usize, &'a EndpointDecoder)> {
+    let decoder = |(position, name): (usize, &Option<String>)| {
+        Some((position, snapshot.endpoint_decoder(name.as_deref()?)?))
+    };
+    region.targets.iter().enumerate().filter_map(decoder)
+}
+
+fn check(snapshot: &Snapshot, region: &Region, also: &[String]) -> Result<(), Refusal> {
+    if region.locked && region.driver.as_deref() == Some(RegionDriver::Stock.name()) {
+        return Err(Refusal::new(
+            format!("{} is locked", region.name),
+            "its decoders were locked by firmware or by the driver of its memdev, and stay so until the next boot",
+            "unplug its memory instead: cxlr hotplug",
+        )
+        .at(format!("/sys/bus/cxl/devices/{}/locked", region.name)));
+    }
+    for (_, target) in targets(snapshot, region) {
+        let instance = decoder::instance(&target.name);
+        let later = snapshot.decoders_of(&target.port).find(|other| {
+            let remains = other
+                .region
+                .as_ref()
+                .is_none_or(|region| !also.contains(region));
+            decoder::instance(&other.name) > instance && other.dpa_size > 0 && remains
+        });
+        if let Some(later) = later {
+            let memdev = snapshot
+                .memdev_of(target)
+                .map_or("its memdev", |memdev| memdev.name.as_str());
+            return Err(Refusal::new(
+                format!(
+                    "{} cannot be destroyed before what came after it on {memdev}",
+                    region.name
+                ),
+                format!(
+                    "a memdev's decoders are given back in reverse order, and {} is behind {}",
+                    later.name, target.name
+                ),
+                match &later.region {
+                    Some(name) => {
+                        format!("destroy both: cxlr destroy-region {} {name}", region.name)
+                    }
+                    None => format!(
+                        "give it back: echo 0 > /sys/bus/cxl/devices/{}/dpa_size",
+                        later.name
+                    ),
+                },
+            )
+            .at(format!("/sys/bus/cxl/devices/{}", later.name)));
+        }
+    }
+    Ok(())
+}
+
+/// Unplugs all memory of a region; also tells what it was, `None` where there was no kmem.
+fn unplug_steps(
+    tree: &dyn Tree,
+    snapshot: &Snapshot,
+    region: &Region,
+) -> Result<(Vec<Step>, Option<Goal>), Problem> {
+    let mut steps = Vec::new();
+    let mut goal = None;
+    for device in snapshot
+        .dax_devices_of(&region.name)
+        .filter(|device| device.is_system_ram())
+    {
+        let census = device.census(tree, hotplug::block_size(snapshot)?)?;
+        let before = hotplug::before(snapshot, device, &census);
+        goal = Some(before);
+        if census.present() == 0 {
+            continue;
+        }
+        let devices = Devices::Named(device.name.clone());
+        let reach = |goal| Action::Reach {
+            devices: devices.clone(),
+            goal,
+        };
+        steps.push(
+            Step::new(format!("unplug {}", device.name), reach(Goal::Unplugged))
+                .undone_by(vec![reach(before)]),
+        );
+        steps.push(Step::new(
+            format!("find no memory of {} left", device.name),
+            Action::Verify {
+                devices: devices.clone(),
+                goal: Goal::Unplugged,
+            },
+        ));
+    }
+    Ok((steps, goal))
+}
+
+/// Takes the region from its drivers, the inner one first.
+fn release(region: &Region, before: Option<Goal>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut policy = None;
+    if let Some(sysram) = &region.sysram {
+        policy = sysram.online_type;
+        if let Some(driver) = &sysram.driver {
+            steps.push(
+                Step::new(
+                    format!("take {} from {driver}", sysram.name),
+                    attach::unbind(driver, &sysram.name),
+                )
+                .undone_by(attach::kmem_region_again(&region.name, before)),
+            );
+        }
+    }
+    if let Some(driver) = &region.driver {
+        let mut undo = if driver == RegionDriver::Stock.name() {
+            attach::stock_again(&region.name, before)
+        } else {
+            vec![attach::bind(driver, &region.name, None)]
+        };
+        if let Some(policy) = policy {
+            undo.push(write(
+                &attach::sysram_region(&region.name),
+                "online_type",
+                policy.as_str(),
+            ));
+        }
+        steps.push(
+            Step::new(
+                format!("take {} from {driver}", region.name),
+                attach::unbind(driver, &region.name),
+            )
+            .undone_by(undo),
+        );
+    }
+    steps
+}
+
+/// Decommits the region, detaches its targets and gives their capacity back.
+fn free(snapshot: &Snapshot, region: &Region) -> Vec<Step> {
+    let name = region.name.as_str();
+    let mut steps = Vec::new();
+    if region.committed {
+        steps.push(
+            Step::new(format!("decommit {name}"), write(name, "commit", "0"))
+                .undone_by(vec![write(name, "commit", "1")]),
+        );
+    }
+    let targets: Vec<_> = targets(snapshot, region).collect();
+    for (position, target) in targets.iter().rev() {
+        let attribute = format!("target{position}");
+        steps.push(
+            Step::new(
+                format!("take {} out of {name}", target.name),
+                detach(name, &attribute),
+            )
+            .undone_by(vec![write(name, &attribute, &target.name)]),
+        );
+    }
+    for (_, target) in targets.iter().rev() {
+        steps.push(
+            Step::new(
+                format!("give back {} of {}", Size(target.dpa_size), target.name),
+                write(&target.name, "dpa_size", "0"),
+            )
+            .undone_by(vec![write(
+                &target.name,
+                "dpa_size",
+                format!("{:#x}", target.dpa_size),
+            )]),
+        );
+    }
+    steps
+}

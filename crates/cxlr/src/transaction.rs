@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Carries out a plan: all of it, or nothing.
+//!
+//! When a step fails, the steps before it are undone in reverse order. Undoing stops at the first step that cannot be
+//! undone, because what comes before it stands on it: decoders are never taken from under memory that stayed online. What
+//! is left is named. Settings that are held for a step are put back whatever happens.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cxl_sysfs::Goal;
+use cxl_sysfs::Tree;
+use cxl_sysfs::dax;
+use cxl_sysfs::dax::DaxDevice;
+use cxl_sysfs::device::Device;
+use cxl_sysfs::memory;
+use cxl_sysfs::memory::AUTO_ONLINE;
+use cxl_sysfs::memory::Block;
+use cxl_sysfs::memory::BlockState;
+use cxl_sysfs::memory::Census;
+use region_policy::online_type::OnlineType;
+
+use crate::interrupt::Interrupt;
+use crate::plan::Action;
+use crate::plan::Appears;
+use crate::plan::Devices;
+use crate::plan::Step;
+use crate::plan::cxl_driver;
+use crate::plan::dax_driver;
+use crate::plan::hotplug::Mechanism;
+use crate::problem::Cause;
+use crate::problem::Failure;
+
+/// How long the kernel may be silent before a device that it should create is given up. Any event of a CXL, dax or memory
+/// device starts the time anew, so that large memory has all the time that it needs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why an action failed, and what it could not put back itself.
+struct Trouble {
+    cause: Cause,
+    left: Vec<String>,
+}
+
+impl From<cxl_sysfs::Error> for Trouble {
+    fn from(error: cxl_sysfs::Error) -> Self {
+        Cause::Kernel(error).into()
+    }
+}
+
+impl From<Cause> for Trouble {
+    fn from(cause: Cause) -> Self {
+        Self {
+            cause,
+            left: Vec::new(),
+        }
+    }
+}
+
+/// Carries out the steps, holding the lock of the tree so that transactions follow one another.
+///
+/// # Errors
+/// The step that failed, why, and what could not be undone.
+pub fn run(tree: &dyn Tree, interrupt: &Interrupt, steps: &[Step]) -> Result<(), Failure> {
+    for (number, step) in steps.iter().enumerate() {
+        tracing::info!("{}", step.what);
+        let result = if interrupt.is_asked() {
+            Err(Cause::Interrupted.into())
+        } else {
+            act(tree, &step.action)
+        };
+        let Err(Trouble { cause, mut left }) = result else {
+            continue;
+        };
+        tracing::info!("undoing, since it could not {}: {cause}", step.what);
+        let done = if step.partial {
+            &steps[..=number]
+        } else {
+            &steps[..number]
+        };
+        left.extend(undo(tree, done));
+        return Err(Failure {
+            step: step.what.clone(),
+            cause,
+            left,
+        });
+    }
+    Ok(())
+}
+
+/// Undoes steps in reverse; tells what is left.
+fn undo(tree: &dyn Tree, done: &[Step]) -> Vec<String> {
+    let mut left = Vec::new();
+    for (number, step) in done.iter().enumerate().rev() {
+        for action in &step.undo {
+            let Err(trouble) = act(tree, action) else {
+                continue;
+            };
+            left.push(format!("undo \"{}\": {}", step.what, trouble.cause));
+            left.extend(trouble.left);
+            let beneath = done[..number]
+                .iter()
+                .rev()
+                .filter(|step| !step.undo.is_empty());
+            left.extend(beneath.map(|step| format!("undo \"{}\"", step.what)));
+            return left;
+        }
+    }
+    left
+}
+
+fn act(tree: &dyn Tree, action: &Action) -> Result<(), Trouble> {
+    match action {
+        Action::Write { path, value } => Ok(tree.write(path, value)?),
+        Action::Hold {
+            path,
+            value,
+            during,
+        } => hold(tree, path, value, || {
+            during.iter().try_for_each(|action| act(tree, action))
+        }),
+        Action::Bind {
+            driver,
+            device,
+            appears,
+        } => bind(tree, driver, device, appears.as_ref()),
+        Action::Unbind { driver, device } => unbind(tree, driver, device),
+        Action::BindKmem(devices) => look_up(tree, devices)?
+            .iter()
+            .filter(|device| device.driver.is_none())
+            .try_for_each(|device| bind_kmem(tree, &device.name)),
+        Action::Reach { devices, goal } => look_up(tree, devices)?
+            .iter()
+            .try_for_each(|device| reach(tree, device, *goal)),
+        Action::Verify { devices, goal } => verify(tree, devices, *goal),
+    }
+}
+
+/// Has an attribute at `value` while `during` runs.
+fn hold(
+    tree: &dyn Tree,
+    path: &Path,
+    value: &str,
+    during: impl FnOnce() -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let before = tree.read(path)?.trim().to_owned();
+    if before == value {
+        return during();
+    }
+    tree.write(path, value)?;
+    let result = during();
+    let Err(error) = tree.write(path, &before) else {
+        return result;
+    };
+    let left = format!("echo {before} > {} ({error})", path.display());
+    match result {
+        Ok(()) => Err(Trouble {
+            cause: Cause::Kernel(error),
+            left: vec![left],
+        }),
+        Err(mut trouble) => {
+            trouble.left.push(left);
+            Err(trouble)
+        }
+    }
+}
+
+fn bind(
+    tree: &dyn Tree,
+    driver: &str,
+    device: &str,
+    appears: Option<&Appears>,
+) -> Result<(), Trouble> {
+    let attribute = cxl_driver(driver).join("bind");
+    let Some(appears) = appears else {
+        return Ok(tree.write(&attribute, device)?);
+    };
+    // Before the write, so that nothing that it brings about is missed.
+    let mut events = tree.events()?;
+    tree.write(&attribute, device)?;
+    loop {
+        let devices = dax::of_region(tree, &appears.region)?;
+        let settled = |device: &DaxDevice| !appears.with_kmem || device.is_system_ram();
+        if !devices.is_empty() && devices.iter().all(settled) {
+            return Ok(());
+        }
+        if !events.wait(PATIENCE)? {
+            let what = if appears.with_kmem {
+                "with kmem"
+            } else {
+                "of the region"
+            };
+            return Err(Cause::Silent {
+                what: format!("a dax device {what}"),
+                path: Device::new(tree, cxl_sysfs::device::CXL_DEVICES).attribute(&appears.region),
+                silence: PATIENCE,
+            }
+            .into());
+        }
+    }
+}
+
+fn unbind(tree: &dyn Tree, driver: &str, device: &str) -> Result<(), Trouble> {
+    let folder = Device::new(tree, cxl_sysfs::device::CXL_DEVICES).below(device);
+    if folder.driver()?.as_deref() == Some(driver) {
+        tree.write(&cxl_driver(driver).join("unbind"), device)?;
+    }
+    Ok(())
+}
+
+fn look_up(tree: &dyn Tree, devices: &Devices) -> cxl_sysfs::Result<Vec<DaxDevice>> {
+    match devices {
+        Devices::OfRegion(region) => dax::of_region(tree, region),
+        Devices::Named(name) => Ok(vec![DaxDevice::read(tree, name)?]),
+    }
+}
+
+/// Brings one device to a goal. Only one that is unplugged can be plugged.
+fn reach(tree: &dyn Tree, device: &DaxDevice, goal: Goal) -> Result<(), Trouble> {
+    let block_size = memory::block_size(tree)?;
+    let census = device.census(tree, block_size)?;
+    if census.is(goal) {
+        return Ok(());
+    }
+    if let Mechanism::Whole(vocabulary) = Mechanism::of(device)
+        && let Some(word) = goal.word(vocabulary)
+    {
+        return Ok(tree.write(
+            &DaxDevice::folder(&device.name).join(vocabulary.attribute()),
+            word,
+        )?);
+    }
+    match goal {
+        Goal::Unplugged => {
+            offline_blocks(tree, device, block_size)?;
+            unbind_kmem(tree, &device.name)
+        }
+        Goal::Plugged(online_type) => plug_by_binding(tree, device, &census, online_type),
+    }
+}
+
+/// Lets kmem take the device anew while the system default is what shall be.
+fn plug_by_binding(
+    tree: &dyn Tree,
+    device: &DaxDevice,
+    census: &Census,
+    online_type: OnlineType,
+) -> Result<(), Trouble> {
+    // kmem strands memory that is online when it lets go.
+    if census.online_blocks() > 0 || census.going_offline > 0 {
+        return Err(Cause::Uncounted {
+            place: DaxDevice::folder(&device.name).display().to_string(),
+            wanted: "nothing online".to_owned(),
+            counted: census.to_string(),
+        }
+        .into());
+    }
+    unbind_kmem(tree, &device.name)?;
+    hold(tree, Path::new(AUTO_ONLINE), online_type.as_str(), || {
+        bind_kmem(tree, &device.name)
+    })
+}
+
+fn bind_kmem(tree: &dyn Tree, device: &str) -> Result<(), Trouble> {
+    Ok(tree.write(&dax_driver("kmem").join("bind"), device)?)
+}
+
+fn unbind_kmem(tree: &dyn Tree, device: &str) -> Result<(), Trouble> {
+    if Device::new(tree, DaxDevice::folder(device))
+        .driver()?
+        .as_deref()
+        == Some("kmem")
+    {
+        tree.write(&dax_driver("kmem").join("unbind"), device)?;
+    }
+    Ok(())
+}
+
+/// Takes all blocks of a device offline; when one refuses, those before it come back into their zones.
+fn offline_blocks(tree: &dyn Tree, device: &DaxDevice, block_size: u64) -> Result<(), Trouble> {
+    let mut blocks = Vec::new();
+    for number in device
+        .ranges
+        .iter()
+        .flat_map(|range| memory::blocks_within(range, block_size))
+    {
+        blocks.extend(Block::read(tree, number)?);
+    }
+    // The lowest block last: the kernel looks through a zone from its start for a hole after every block, and so it
+    // never gets far while the one after the lowest is gone.
+    let online = |block: &Block| matches!(block.state, BlockState::Online { .. });
+    let mut online: Vec<Block> = blocks.into_iter().filter(online).collect();
+    if online.len() > 1 {
+        online.rotate_left(1);
+    }
+    for (number, block) in online.iter().enumerate() {
+        let Err(error) = set_block(tree, block.number, "offline") else {
+            continue;
+        };
+        let mut trouble = Trouble::from(error);
+        for block in online[..number].iter().rev() {
+            let word = online_word(block);
+            if let Err(error) = set_block(tree, block.number, word) {
+                trouble.left.push(format!(
+                    "echo {word} > {}/state ({error})",
+                    memory::folder(block.number)
+                ));
+            }
+        }
+        return Err(trouble);
+    }
+    Ok(())
+}
+
+fn set_block(tree: &dyn Tree, number: u64, word: &str) -> cxl_sysfs::Result<()> {
+    tree.write(&Path::new(&memory::folder(number)).join("state"), word)
+}
+
+/// What brings a block back into the zone that it was in.
+fn online_word(block: &Block) -> &'static str {
+    match &block.state {
+        BlockState::Online { zone } => memory::zone_kind(zone)
+            .map_or(OnlineType::Online, OnlineType::in_zone)
+            .as_str(),
+        BlockState::Offline | BlockState::GoingOffline => OnlineType::Offline.as_str(),
+    }
+}
+
+/// Counts. No device is no success, unless nothing was to be there.
+fn verify(tree: &dyn Tree, devices: &Devices, goal: Goal) -> Result<(), Trouble> {
+    let block_size = memory::block_size(tree)?;
+    let mut all = Census::default();
+    for device in look_up(tree, devices)? {
+        all = all.plus(&device.census(tree, block_size)?);
+    }
+    if all.is(goal) && (all.total > 0 || goal == Goal::Unplugged) {
+        return Ok(());
+    }
+    Err(Cause::Uncounted {
+        place: devices.to_string(),
+        wanted: goal.to_string(),
+        counted: all.to_string(),
+    }
+    .into())
+}
