@@ -37,7 +37,6 @@ pub fn ensure(repository: &Path, events: &Events) -> Result<Binaries> {
         command
             .args([
                 "build",
-                "--locked",
                 "--profile",
                 "guest",
                 "--target",

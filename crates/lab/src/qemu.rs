@@ -72,7 +72,7 @@ fn arguments(
     [
         ["-accel", accelerator.argument()],
         // A guest that knows itself to be one is refused cache invalidation, and with it the commit of a region.
-        ["-cpu", "max,-hypervisor"],
+        ["-cpu", "max,-hypervisor,-svm"],
         ["-smp", "2"],
         ["-display", "none"],
         ["-chardev", "socket,id=qmp,fd=0"],

@@ -92,7 +92,7 @@ impl Topology {
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = Arguments::default();
-        let mut machine = String::from("q35,cxl=on,hmat=on");
+        let mut machine = String::from("q35,cxl=on,hmat=on,sata=off,smbus=off,i8042=off");
         for (number, window) in self.windows.iter().enumerate() {
             machine += &format!(",cxl-fmw.{number}.size={}", size(window.size));
             for (position, target) in window.targets.iter().enumerate() {
