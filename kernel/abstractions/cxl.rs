@@ -11,23 +11,19 @@ pub mod notifier;
 pub mod region;
 pub mod subregion;
 
-use kernel::sync::atomic::{
-    Acquire,
-    AtomicFlag,
-    Release, //
-};
+/// From the module's init to its exit.
+pub struct Lifetime;
 
-/// Set once all drivers of the module are registered.
-///
-/// Registering a driver offers it every device that has none. Nobody asked for that: until the flag
-/// is set each probe refuses, so loading the module grabs nothing.
-static ARMED: AtomicFlag = AtomicFlag::new(false);
-
-/// Lets the drivers of this module bind from now on.
-pub fn arm() {
-    ARMED.store(true, Release);
+impl Lifetime {
+    /// Makes the globals of this abstraction ready.
+    pub fn begin() -> Self {
+        bind_files::init();
+        Self
+    }
 }
 
-fn is_armed() -> bool {
-    ARMED.load(Acquire)
+impl Drop for Lifetime {
+    fn drop(&mut self) {
+        bind_files::exit();
+    }
 }

@@ -61,6 +61,7 @@ struct CxlRegions {
     #[pin]
     _watch: notifier::Registration<holds::Watch>,
     _holds: holds::Lifetime,
+    _bus: cxl::Lifetime,
     _devices: WaitForRelease,
 }
 
@@ -69,14 +70,10 @@ impl InPlaceModule for CxlRegions {
         // Fields are initialised in the order written here, which is the reverse of their drop.
         try_pin_init!(Self {
             _devices: WaitForRelease,
+            _bus: cxl::Lifetime::begin(),
             _holds: holds::Lifetime::begin(),
             _watch <- notifier::Registration::new(),
-            _drivers: {
-                let drivers = table::Drivers::register(module)?;
-                // Not before: loading the module must not grab what it finds.
-                cxl::arm();
-                drivers
-            },
+            _drivers: table::Drivers::register(module)?,
         })
     }
 }

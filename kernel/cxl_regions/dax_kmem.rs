@@ -47,7 +47,6 @@ impl subregion::Driver for DaxKmem {
         let policy = {
             let mut binding = sysram.binding().lock();
             match *binding {
-                // Silent: the device is offered to us when it is added.
                 Binding::Waiting(None) => return Err(ENXIO),
                 Binding::Waiting(Some(policy)) => {
                     *binding = Binding::Moving(policy);

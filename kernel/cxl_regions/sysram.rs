@@ -71,7 +71,6 @@ impl region::Driver for Sysram {
 fn bind(region: &Region) -> Result<Bound> {
     let log = region.as_ref();
 
-    // Silent: every region is offered to us when it is created.
     if !region.is_committed() {
         return Err(ENXIO);
     }
@@ -178,6 +177,10 @@ impl Attribute<SysramRegion> for OnlineTypeFile {
 
     fn store(sysram: &SysramRegion, text: &[u8]) -> Result {
         let online_type = OnlineType::parse(text).ok_or(EINVAL)?;
+        // Memory that stayed behind is online already, as its policy was then.
+        if holds::policy_left_by(&sysram.region)?.is_some_and(|policy| policy != online_type) {
+            return Err(EBUSY);
+        }
         match &mut *sysram.binding.lock() {
             Binding::Waiting(policy) => {
                 *policy = Some(online_type);

@@ -28,6 +28,7 @@ use core::{
 use kernel::{
     device::Device,
     module::this_module,
+    new_condvar,
     new_mutex,
     prelude::*,
     str::CString,
@@ -39,8 +40,10 @@ use kernel::{
             Relaxed, //
         },
         Arc,
+        CondVar,
         Mutex, //
     },
+    types::ScopeGuard, //
 };
 use region_policy::{
     blocks::{
@@ -81,8 +84,11 @@ pub struct Memory {
     policy: Option<Policy>,
     ranges: KVec<Blocks>,
     memmap_on_memory: bool,
+    /// What is held while memory is added; gone while a transition has it.
     #[pin]
-    plugged: Mutex<Plugged>,
+    plugged: Mutex<Option<Plugged>>,
+    #[pin]
+    turn: CondVar,
     /// Where changes are notified; none while no driver is bound.
     #[pin]
     device: Mutex<Option<ARef<Device>>>,
@@ -156,7 +162,8 @@ impl Memory {
                 policy,
                 ranges: kept,
                 memmap_on_memory,
-                plugged <- new_mutex!(plugged),
+                plugged <- new_mutex!(Some(plugged)),
+                turn <- new_condvar!(),
                 device <- new_mutex!(None),
                 last_requested: Atomic::new(0),
                 online: Atomic::new(0),
@@ -226,8 +233,7 @@ impl Memory {
 
     /// Brings the memory up for the first time.
     pub fn come_up(&self, online_type: OnlineType) -> Result {
-        let mut plugged = self.plugged.lock();
-        self.carry_out(&mut plugged, |run, journal| {
+        self.carry_out(|run, journal| {
             let counts = engine::plug(run, journal, online_type)?;
             self.set_last_requested(Some(online_type).filter(|_| counts.online() != 0));
             Ok(())
@@ -242,14 +248,15 @@ impl Memory {
     /// a signal came. `EIO`: blocks did not come online. `ENODEV`: the device is on its way out. In
     /// each case the memory is what it was before, or the log says that it could not be.
     pub fn request(&self, request: Request) -> Result {
-        let mut plugged = self.plugged.lock();
-        if self.frozen.load(Relaxed) && request != Request::Unplug {
-            return Err(ENODEV);
-        }
-        let last = self.last_requested();
         let policy = self.policy.map(|policy| policy.online_type);
-        let mut refused = None;
-        let result = self.carry_out(&mut plugged, |run, journal| {
+        let mut refused = Ok(());
+        self.carry_out(|run, journal| {
+            // Asked in turn: whoever evicts the memory freezes it first.
+            if self.frozen.load(Relaxed) && request != Request::Unplug {
+                refused = Err(ENODEV);
+                return Ok(());
+            }
+            let last = self.last_requested();
             match engine::perform(run, journal, request, last, policy) {
                 Ok(outcome) => {
                     self.set_last_requested(outcome.last_requested);
@@ -257,24 +264,18 @@ impl Memory {
                 }
                 Err(engine::Error::Failed(failure)) => Err(failure),
                 Err(engine::Error::Refused(refusal)) => {
-                    refused = Some(refusal);
+                    pr_info!("{}: {}\n", self.label(), Text(refusal));
+                    refused = Err(Error::from_errno(-refusal.errno()));
                     Ok(())
                 }
             }
-        });
-        match refused {
-            Some(refusal) => {
-                pr_info!("{}: {}\n", self.label(), Text(refusal));
-                Err(Error::from_errno(-refusal.errno()))
-            }
-            None => result,
-        }
+        })?;
+        refused
     }
 
     /// Takes all memory away.
     pub fn unplug(&self) -> Result {
-        let mut plugged = self.plugged.lock();
-        self.carry_out(&mut plugged, |run, journal| {
+        self.carry_out(|run, journal| {
             engine::unplug(run, journal)?;
             self.set_last_requested(None);
             Ok(())
@@ -362,16 +363,37 @@ impl Memory {
         })
     }
 
+    /// Waits for the turn to run a transition.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR`: a signal came first. Memory may take long to move, and so may the turn.
+    fn take_turn(&self) -> Result<Plugged> {
+        let mut plugged = self.plugged.lock();
+        loop {
+            if let Some(plugged) = plugged.take() {
+                return Ok(plugged);
+            }
+            if self.turn.wait_interruptible(&mut plugged) {
+                return Err(EINTR);
+            }
+        }
+    }
+
     /// Runs a transition, and settles what it leaves.
-    fn carry_out<F>(&self, plugged: &mut Plugged, transition: F) -> Result
+    fn carry_out<F>(&self, transition: F) -> Result
     where
         F: FnOnce(&mut Run<'_>, Journal<'_>) -> Result<(), Failure<Reason>>,
     {
         let entries = Journal::entries_for(&self.ranges);
         let mut storage = KVVec::from_elem(Entry::UNUSED, entries, GFP_KERNEL)?;
+        let mut plugged = ScopeGuard::new_with_data(self.take_turn()?, |plugged| {
+            *self.plugged.lock() = Some(plugged);
+            self.turn.notify_all();
+        });
         let mut run = Run {
             memory: self,
-            plugged,
+            plugged: &mut plugged,
         };
         let journal = Journal::read(&run, &mut storage).ok_or(EINVAL)?;
 

@@ -2,19 +2,72 @@
 
 //! The files `bind` and `unbind` of our drivers, in place of the driver core's.
 //!
-//! They do what those do, but for one thing. To enable a region, libcxl offers it to *every* driver
-//! on the bus, in the order of the folder, until one takes it: with the driver core's files
-//! `cxl create-region` and `cxl enable-region` would hand each region to whichever of us comes first,
-//! and the stock driver would be left without. libcxl writes the name with the zero byte that ends
-//! it; whoever means us writes the name, with a newline or without. So a name that ends in a zero
-//! byte is refused, and libcxl goes on to the stock driver.
+//! They do what those do, but for two things.
+//!
+//! **Only who is named is bound.** The driver core offers devices to drivers at many moments: when a
+//! driver is registered, when a device is added, when the CXL bus is rescanned. Nobody asked for any
+//! of that here: a region is given to one of our drivers by name, and left alone otherwise. So a
+//! probe asks whether it was [`named`].
+//!
+//! **libcxl does not mean us.** To enable a region, it offers the region to *every* driver on the
+//! bus, in the order of the folder, until one takes it: `cxl create-region` and `cxl enable-region`
+//! would hand each region to whichever of us comes first, and the stock driver would be left without.
+//! libcxl writes the name with the zero byte that ends it; whoever means us writes the name, with a
+//! newline or without. So a name that ends in a zero byte is refused, and libcxl goes on to the stock
+//! driver.
 
-use crate::abstractions::bindings;
+use crate::{
+    abstractions::bindings,
+    global_mutex, //
+};
 use core::ptr;
 use kernel::{
+    current,
     error::to_result,
     prelude::*, //
 };
+
+/// A device that the current task gives to a driver.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Naming {
+    device: usize,
+    task: usize,
+}
+
+impl Naming {
+    fn by_current(dev: *mut bindings::device) -> Self {
+        Self {
+            device: dev as usize,
+            task: current!().as_ptr() as usize,
+        }
+    }
+}
+
+global_mutex! {
+    /// Who is naming what at this moment.
+    static NAMINGS(namings_lock): KVec<Naming> = KVec::new();
+}
+
+/// Makes this module's global ready.
+pub(super) fn init() {
+    NAMINGS.init();
+}
+
+/// Frees this module's global.
+pub(super) fn exit() {
+    if let Ok(mut namings) = NAMINGS.lock() {
+        *namings = KVec::new();
+    }
+}
+
+/// Whether `dev` is being given to a driver of ours by name. To be asked in its probe.
+pub(super) fn named(dev: *mut bindings::device) -> bool {
+    // A probe runs in the task that names the device.
+    let naming = Naming::by_current(dev);
+    NAMINGS
+        .lock()
+        .is_ok_and(|namings| namings.contains(&naming))
+}
 
 /// A file of a driver.
 #[repr(transparent)]
@@ -148,8 +201,12 @@ unsafe extern "C" fn bind(
         if !matches {
             return Err(ENODEV);
         }
+        let naming = Naming::by_current(found.0);
+        NAMINGS.lock()?.push(naming, GFP_KERNEL)?;
         // SAFETY: Both are valid; the driver stays registered while its files are in use.
-        to_result(unsafe { bindings::device_driver_attach(driver, found.0) })
+        let result = to_result(unsafe { bindings::device_driver_attach(driver, found.0) });
+        NAMINGS.lock()?.retain(|other| *other != naming);
+        result
     };
     written(count, attach())
 }

@@ -26,8 +26,7 @@ use kernel::{
 
 /// A driver of regions.
 ///
-/// It binds to a region only when somebody names the region in its `bind` file: the stock driver,
-/// registered before, is offered every region first and takes each that it can.
+/// It binds to a region only when somebody names the region in its `bind` file.
 pub trait Driver: 'static {
     /// What the driver keeps for a bound region.
     type Data: Send + 'static;
@@ -88,7 +87,7 @@ impl<T: Driver> Adapter<T> {
     /// Called by the bus only, with a region whose lock is held.
     unsafe extern "C" fn probe_callback(dev: *mut bindings::device) -> c_int {
         from_result(|| {
-            if !super::is_armed() {
+            if !super::bind_files::named(dev) {
                 return Err(ENODEV);
             }
             // SAFETY: The bus offers us devices of the id that we registered for, and holds the

@@ -238,7 +238,7 @@ pub trait Driver: 'static {
     /// What stands behind the devices.
     type Object: Object;
 
-    /// Whether users may bind and unbind it by name.
+    /// Whether users bind and unbind it by name; otherwise it binds to each device that is added.
     const BOUND_BY_USERS: bool;
 
     /// Binds to `device`.
@@ -311,7 +311,10 @@ unsafe extern "C" fn probe_callback<T: Driver>(dev: *mut bindings::device) -> c_
     from_result(|| {
         // SAFETY: The device is valid, and its type never changes.
         let kind = unsafe { (*dev).type_ };
-        if !core::ptr::eq(kind, T::Object::kind().as_ptr()) || !super::is_armed() {
+        if !core::ptr::eq(kind, T::Object::kind().as_ptr()) {
+            return Err(ENODEV);
+        }
+        if T::BOUND_BY_USERS && !super::bind_files::named(dev) {
             return Err(ENODEV);
         }
         // SAFETY: The kind tells what the device is.
