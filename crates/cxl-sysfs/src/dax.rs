@@ -84,6 +84,17 @@ impl DaxDevice {
         self.driver.as_deref() == Some("kmem")
     }
 
+    /// Whether the kernel is done creating it. Its ranges are registered last, after the bus had its chance to give it to a
+    /// driver; a device that is only visible can still be taken by one.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.ranges
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum::<u64>()
+            == self.size
+    }
+
     /// Counts its memory blocks.
     ///
     /// # Errors

@@ -52,10 +52,7 @@ fn with_a_region() -> Machine {
             .expect(path);
     }
     let mut events = machine.events().expect("events");
-    assert!(
-        events.wait(std::time::Duration::ZERO).expect("an event"),
-        "the dax device appears by itself"
-    );
+    while events.wait(std::time::Duration::ZERO).expect("events") {}
     machine
 }
 

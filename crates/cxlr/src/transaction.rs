@@ -71,7 +71,7 @@ pub fn run(tree: &dyn Tree, interrupt: &Interrupt, steps: &[Step]) -> Result<(),
         let Err(Trouble { cause, mut left }) = result else {
             continue;
         };
-        tracing::info!("undoing, since it could not {}: {cause}", step.what);
+        tracing::info!("undoing");
         let done = if step.partial {
             &steps[..=number]
         } else {
@@ -179,7 +179,9 @@ fn bind(
     tree.write(&attribute, device)?;
     loop {
         let devices = dax::of_region(tree, &appears.region)?;
-        let settled = |device: &DaxDevice| !appears.with_kmem || device.is_system_ram();
+        let settled = |device: &DaxDevice| {
+            device.is_complete() && (!appears.with_kmem || device.is_system_ram())
+        };
         if !devices.is_empty() && devices.iter().all(settled) {
             return Ok(());
         }
@@ -230,10 +232,7 @@ fn reach(tree: &dyn Tree, device: &DaxDevice, goal: Goal) -> Result<(), Trouble>
         )?);
     }
     match goal {
-        Goal::Unplugged => {
-            offline_blocks(tree, device, block_size)?;
-            unbind_kmem(tree, &device.name)
-        }
+        Goal::Unplugged => unplug_blocks(tree, device, block_size),
         Goal::Plugged(online_type) => plug_by_binding(tree, device, &census, online_type),
     }
 }
@@ -275,40 +274,42 @@ fn unbind_kmem(tree: &dyn Tree, device: &str) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Takes all blocks of a device offline; when one refuses, those before it come back into their zones.
-fn offline_blocks(tree: &dyn Tree, device: &DaxDevice, block_size: u64) -> Result<(), Trouble> {
-    let mut blocks = Vec::new();
+/// Takes all blocks of a device offline and lets kmem remove them; when either fails, those that went offline come back into
+/// their zones.
+fn unplug_blocks(tree: &dyn Tree, device: &DaxDevice, block_size: u64) -> Result<(), Trouble> {
+    let mut online = Vec::new();
     for number in device
         .ranges
         .iter()
         .flat_map(|range| memory::blocks_within(range, block_size))
     {
-        blocks.extend(Block::read(tree, number)?);
+        let block = Block::read(tree, number)?;
+        online.extend(block.filter(|block| matches!(block.state, BlockState::Online { .. })));
     }
     // The lowest block last: the kernel looks through a zone from its start for a hole after every block, and so it
     // never gets far while the one after the lowest is gone.
-    let online = |block: &Block| matches!(block.state, BlockState::Online { .. });
-    let mut online: Vec<Block> = blocks.into_iter().filter(online).collect();
     if online.len() > 1 {
         online.rotate_left(1);
     }
-    for (number, block) in online.iter().enumerate() {
-        let Err(error) = set_block(tree, block.number, "offline") else {
-            continue;
-        };
-        let mut trouble = Trouble::from(error);
-        for block in online[..number].iter().rev() {
-            let word = online_word(block);
-            if let Err(error) = set_block(tree, block.number, word) {
-                trouble.left.push(format!(
-                    "echo {word} > {}/state ({error})",
-                    memory::folder(block.number)
-                ));
-            }
+    let mut done = 0;
+    let result = online.iter().try_for_each(|block| {
+        set_block(tree, block.number, OnlineType::Offline.as_str())?;
+        done += 1;
+        Ok(())
+    });
+    let Err(mut trouble) = result.and_then(|()| unbind_kmem(tree, &device.name)) else {
+        return Ok(());
+    };
+    for block in online[..done].iter().rev() {
+        let word = online_word(block);
+        if let Err(error) = set_block(tree, block.number, word) {
+            trouble.left.push(format!(
+                "echo {word} > {}/state ({error})",
+                memory::folder(block.number)
+            ));
         }
-        return Err(trouble);
     }
-    Ok(())
+    Err(trouble)
 }
 
 fn set_block(tree: &dyn Tree, number: u64, word: &str) -> cxl_sysfs::Result<()> {

@@ -8,7 +8,6 @@ use cxl_sysfs::dax::DaxDevice;
 use cxl_sysfs::memory::Census;
 use region_policy::online_type::OnlineType;
 use region_policy::state::Vocabulary;
-use region_policy::zone::ZoneKind;
 
 use super::Action;
 use super::Devices;
@@ -204,34 +203,40 @@ fn steps(snapshot: &Snapshot, device: &DaxDevice, census: &Census, goal: Goal) -
     steps
 }
 
-/// What a device is, as the goal that an undoing goes back to. A mixed device goes back to its region's policy, or else to
-/// the zone that most of it was in.
+/// What a device is, as the goal that an undoing goes back to: its region's policy or kmem's own word where the blocks bear
+/// it out, else what the blocks are. A mixed device goes back to the policy, or else to the zone that most of it was in.
 #[must_use]
 pub fn before(snapshot: &Snapshot, device: &DaxDevice, census: &Census) -> Goal {
-    let kmem_says = device
-        .state
-        .as_deref()
-        .or(device.hotplug.as_deref())
-        .and_then(|word| word.parse().ok());
-    let candidates = kmem_says.into_iter().chain(Goal::ALL);
-    if let Some(goal) = candidates.into_iter().find(|goal| census.is(*goal)) {
-        return goal;
-    }
     let region = device.region().and_then(|region| snapshot.region(region));
-    if let Some(policy) = region
-        .and_then(|region| region.sysram.as_ref())
+    let sysram = region.and_then(|region| region.sysram.as_ref());
+    let policy = sysram
         .and_then(|sysram| sysram.online_type)
-    {
-        return Goal::Plugged(policy);
-    }
-    let most = census
-        .online
-        .iter()
-        .max_by_key(|(_, blocks)| **blocks)
-        .and_then(|(zone, _)| cxl_sysfs::memory::zone_kind(zone));
-    Goal::Plugged(match most {
-        Some(ZoneKind::Movable) => OnlineType::OnlineMovable,
-        Some(ZoneKind::Kernel) => OnlineType::OnlineKernel,
-        None => OnlineType::Offline,
-    })
+        .map(Goal::Plugged);
+    let word = device.state.as_deref().or(device.hotplug.as_deref());
+    let kernel = Goal::Plugged(OnlineType::OnlineKernel);
+    // kmem may be out of date: memory of which it says "online" may be in the movable zone by now, and would not come
+    // back there.
+    let online = |goal: &Goal| *goal != Goal::Plugged(OnlineType::Online) || census.is(kernel);
+    let kmem_says = word.and_then(|word| word.parse().ok()).filter(online);
+    let exact = [
+        Goal::Unplugged,
+        Goal::Plugged(OnlineType::Offline),
+        Goal::Plugged(OnlineType::OnlineMovable),
+        kernel,
+    ];
+    let candidates = policy.into_iter().chain(kmem_says).chain(exact);
+    let most = || {
+        let zone = census
+            .online
+            .iter()
+            .max_by_key(|(_, blocks)| **blocks)
+            .map(|(zone, _)| zone);
+        let kind = zone.and_then(|zone| cxl_sysfs::memory::zone_kind(zone));
+        Goal::Plugged(kind.map_or(OnlineType::Offline, OnlineType::in_zone))
+    };
+    candidates
+        .into_iter()
+        .find(|goal| census.is(*goal))
+        .or(policy)
+        .unwrap_or_else(most)
 }

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whole transactions on a model of the kernel, with a failure at every single write.
+
+mod common;
+
+use common::*;
+use cxl_sysfs::Goal;
+use cxl_sysfs::Snapshot;
+use cxl_sysfs::Tree;
+use cxl_sysfs::fixture::Kmem;
+use cxl_sysfs::fixture::Machine;
+use cxl_sysfs::fixture::Topology;
+use cxlr::interrupt::Interrupt;
+use cxlr::plan;
+use cxlr::plan::Step;
+use cxlr::plan::attach::Wanted;
+use cxlr::plan::create::Request;
+use cxlr::problem::Cause;
+use cxlr::transaction;
+use region_policy::online_type::OnlineType;
+use rustix::io::Errno;
+
+const MOVABLE: Goal = Goal::Plugged(OnlineType::OnlineMovable);
+
+/// A machine, and what is asked of it.
+type Case = (&'static str, fn() -> Machine, Request);
+
+/// Two memdevs on two host bridges, so that a region crosses all kinds of ports.
+fn two_memdevs() -> Topology {
+    Topology::new()
+        .host_bridge("hb0")
+        .host_bridge("hb1")
+        .memdev("hb0", GIB / 2)
+        .memdev("hb1", GIB / 2)
+        .window(4 * GIB, 256, &["hb0", "hb1"])
+}
+
+fn creations() -> Vec<Case> {
+    let sysram = Wanted::Sysram(OnlineType::OnlineMovable);
+    vec![
+        (
+            "region drivers",
+            || two_memdevs().region_drivers().build(),
+            request(&["mem1", "mem0"], sysram),
+        ),
+        (
+            "stock with state",
+            || two_memdevs().build(),
+            request(&["mem1", "mem0"], sysram),
+        ),
+        (
+            "stock with hotplug",
+            || two_memdevs().kmem(Kmem::Hotplug).build(),
+            request(&["mem0", "mem1"], sysram),
+        ),
+        (
+            "stock with blocks",
+            || two_memdevs().kmem(Kmem::Blocks).build(),
+            request(&["mem0", "mem1"], sysram),
+        ),
+        (
+            "the system default",
+            || two_memdevs().build(),
+            request(&["mem0", "mem1"], Wanted::StockDefault),
+        ),
+        (
+            "no driver",
+            || two_memdevs().build(),
+            request(&["mem0", "mem1"], Wanted::Nothing),
+        ),
+        (
+            "policy offline",
+            || two_memdevs().region_drivers().build(),
+            request(&["mem0", "mem1"], Wanted::Sysram(OnlineType::Offline)),
+        ),
+        (
+            "stock, policy online_kernel",
+            || two_memdevs().build(),
+            request(&["mem0", "mem1"], Wanted::Stock(OnlineType::OnlineKernel)),
+        ),
+    ]
+}
+
+/// Runs `steps_of` on fresh machines with write number 0, 1, 2… failing, until it gets through, and says after how many.
+/// After each failure the machine must look as it did before.
+fn every_write_fails_once(
+    what: &str,
+    machine: impl Fn() -> Machine,
+    steps_of: impl Fn(&Machine) -> Vec<Step>,
+) -> usize {
+    for number in 0.. {
+        let machine = machine();
+        let steps = steps_of(&machine);
+        let before = looks(&machine);
+        let at = machine.writes().len() + number;
+        machine.fail_write(at, Errno::IO);
+        let result = transaction::run(&machine, &Interrupt::default(), &steps);
+        assert_eq!(
+            machine.violations(),
+            Vec::<String>::new(),
+            "{what}, write {number}"
+        );
+        let Err(failure) = result else {
+            assert!(
+                machine.writes().len() <= at,
+                "{what}: write {number} failed and nobody noticed"
+            );
+            return number;
+        };
+        // A setting that could not be put back is the one thing that cannot be undone, and it is named.
+        if failure.left.is_empty() {
+            assert_same(
+                &before,
+                &looks(&machine),
+                &format!("{what}, write {number} ({})", failure.step),
+            );
+        } else {
+            let (path, _) = &machine.writes()[at];
+            assert!(
+                is_setting(path),
+                "{what}, write {number} to {}: {:?}",
+                path.display(),
+                failure.left
+            );
+            assert!(
+                failure.left.iter().any(|left| left.contains("echo")),
+                "{:?}",
+                failure.left
+            );
+        }
+    }
+    unreachable!("the loop ends when no write is left to fail")
+}
+
+#[test]
+fn a_region_is_created_and_its_memory_is_as_asked_for() {
+    for (what, machine, request) in creations() {
+        let machine = machine();
+        let before = looks(&machine);
+        let plan = create(&machine, &request);
+        let snapshot = Snapshot::read(&machine).expect("a snapshot");
+        let region = snapshot.region(&plan.region).expect(what);
+        assert!(region.committed, "{what}");
+        assert_eq!(region.size, GIB, "{what}");
+        assert_eq!(region.driver.as_deref(), plan.way.driver(), "{what}");
+        match request.wanted {
+            Wanted::Sysram(policy) | Wanted::Stock(policy) => {
+                assert!(
+                    census(&machine, &plan.region).is(Goal::Plugged(policy)),
+                    "{what}: {}",
+                    census(&machine, &plan.region)
+                );
+            }
+            Wanted::StockDefault => assert!(
+                census(&machine, &plan.region).is(Goal::Plugged(OnlineType::Online)),
+                "{what}"
+            ),
+            Wanted::Nothing => assert_eq!(snapshot.dax_devices.len(), 0, "{what}"),
+        }
+        let settings = |looks: &Looks| {
+            looks
+                .iter()
+                .filter(|(path, _)| is_setting(path))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            settings(&before),
+            settings(&looks(&machine)),
+            "{what}: system-wide settings are put back"
+        );
+        assert_eq!(machine.violations(), Vec::<String>::new(), "{what}");
+
+        // And all the way back.
+        destroy(&machine, &[&plan.region]);
+        assert_same(&before, &looks(&machine), what);
+        assert_eq!(machine.violations(), Vec::<String>::new(), "{what}");
+    }
+}
+
+#[test]
+fn creating_is_undone_wherever_it_fails() {
+    for (what, machine, request) in creations() {
+        let steps = |machine: &Machine| {
+            plan::create::plan(&Snapshot::read(machine).expect("a snapshot"), &request)
+                .expect(what)
+                .steps
+        };
+        let writes = every_write_fails_once(what, machine, steps);
+        assert!(writes >= 10, "{what}: only {writes} writes were tried");
+    }
+}
+
+#[test]
+fn destroying_is_undone_wherever_it_fails() {
+    for (what, machine, request) in creations() {
+        let with_region = || {
+            let machine = machine();
+            create(&machine, &request);
+            machine
+        };
+        let writes = every_write_fails_once(what, with_region, |machine| {
+            destroy_steps(machine, &["region0"])
+        });
+        assert!(writes >= 6, "{what}: only {writes} writes were tried");
+    }
+}
+
+#[test]
+fn plugging_is_undone_wherever_it_fails() {
+    for kmem in [Kmem::State, Kmem::Hotplug, Kmem::Blocks] {
+        for from in Goal::ALL {
+            for to in Goal::ALL {
+                let with_device = || in_state(kmem, from);
+                let Ok(plan) = hotplug_plan(&with_device(), to) else {
+                    // Refused: the attribute has no word for it.
+                    assert!(kmem != Kmem::Blocks, "{kmem:?} {from} to {to}");
+                    continue;
+                };
+                let what = format!("{kmem:?} {from} to {to}");
+                let writes = every_write_fails_once(&what, with_device, |_| plan.steps.clone());
+                let machine = with_device();
+                assert_eq!(
+                    writes == 0,
+                    census(&machine, "region0").is(to),
+                    "{what}: what is as it shall be is left alone"
+                );
+                transaction::run(&machine, &Interrupt::default(), &plan.steps).expect(&what);
+                assert!(
+                    census(&machine, "region0").is(to),
+                    "{what}: {}",
+                    census(&machine, "region0")
+                );
+            }
+        }
+    }
+}
+
+/// A machine with one region whose device is in a state.
+fn in_state(kmem: Kmem, goal: Goal) -> Machine {
+    let machine = two_memdevs().kmem(kmem).build();
+    let policy = match goal {
+        Goal::Unplugged => OnlineType::OnlineMovable,
+        Goal::Plugged(policy) => policy,
+    };
+    create(&machine, &request(&["mem0", "mem1"], Wanted::Stock(policy)));
+    if goal == Goal::Unplugged {
+        let plan = hotplug_plan(&machine, goal).expect("a plan");
+        transaction::run(&machine, &Interrupt::default(), &plan.steps).expect("unplugged");
+    }
+    machine
+}
+
+fn hotplug_plan(
+    machine: &Machine,
+    goal: Goal,
+) -> Result<plan::hotplug::Plan, cxlr::problem::Problem> {
+    plan::hotplug::plan(
+        machine,
+        &Snapshot::read(machine).expect("a snapshot"),
+        "region0",
+        goal,
+    )
+}
+
+#[test]
+fn when_nothing_can_be_undone_it_says_what_is_left_and_strands_nothing() {
+    for (what, machine, request) in creations() {
+        for number in 0.. {
+            let machine = machine();
+            let plan = plan::create::plan(&Snapshot::read(&machine).expect("a snapshot"), &request)
+                .expect(what);
+            machine.fail_from(number);
+            let result = transaction::run(&machine, &Interrupt::default(), &plan.steps);
+            assert_eq!(
+                machine.violations(),
+                Vec::<String>::new(),
+                "{what}, from write {number}"
+            );
+            let Err(failure) = result else { break };
+            assert_eq!(
+                failure.left.is_empty(),
+                number == 0,
+                "{what}, from write {number}: {:?}",
+                failure.left
+            );
+        }
+    }
+}
+
+#[test]
+fn a_kernel_that_lies_is_caught_by_counting() {
+    for (what, machine, request) in creations() {
+        if !matches!(request.wanted, Wanted::Sysram(OnlineType::OnlineMovable)) {
+            continue;
+        }
+        let machine = machine();
+        let before = looks(&machine);
+        let plan = plan::create::plan(&Snapshot::read(&machine).expect("a snapshot"), &request)
+            .expect(what);
+        machine.break_block(FIRST_BLOCK + 3);
+        let failure =
+            transaction::run(&machine, &Interrupt::default(), &plan.steps).expect_err(what);
+        assert!(
+            matches!(failure.cause, Cause::Uncounted { .. }),
+            "{what}: {failure}"
+        );
+        assert_eq!(failure.left, Vec::<String>::new(), "{what}");
+        assert_same(&before, &looks(&machine), what);
+        assert_eq!(machine.violations(), Vec::<String>::new(), "{what}");
+    }
+}
+
+#[test]
+fn memory_that_stays_online_keeps_its_region() {
+    for (what, machine, request) in creations() {
+        if matches!(
+            request.wanted,
+            Wanted::Nothing | Wanted::Sysram(OnlineType::Offline)
+        ) {
+            continue;
+        }
+        let machine = machine();
+        create(&machine, &request);
+        let before = looks(&machine);
+        machine.pin("region0");
+        let failure = transaction::run(
+            &machine,
+            &Interrupt::default(),
+            &destroy_steps(&machine, &["region0"]),
+        )
+        .expect_err(what);
+        assert!(failure.step.starts_with("unplug"), "{what}: {failure}");
+        assert_eq!(failure.left, Vec::<String>::new(), "{what}");
+        assert_same(&before, &looks(&machine), what);
+        assert_eq!(machine.violations(), Vec::<String>::new(), "{what}");
+    }
+}
+
+#[test]
+fn one_region_that_cannot_be_unplugged_keeps_all_named_ones() {
+    let machine = two_memdevs()
+        .window(4 * GIB, 256, &["hb0"])
+        .window(4 * GIB, 256, &["hb1"])
+        .build();
+    let movable = Wanted::Sysram(OnlineType::OnlineMovable);
+    let first = create(&machine, &request(&["mem0"], movable)).region;
+    let second = create(&machine, &request(&["mem1"], movable)).region;
+    let before = looks(&machine);
+    machine.pin(&first);
+    let steps = destroy_steps(&machine, &[&first, &second]);
+    transaction::run(&machine, &Interrupt::default(), &steps).expect_err("pinned");
+    assert_same(&before, &looks(&machine), "both regions are as they were");
+    assert!(census(&machine, &second).is(MOVABLE));
+}
+
+#[test]
+fn regions_of_one_memdev_are_destroyed_latest_first() {
+    let machine = Topology::new()
+        .host_bridge("hb0")
+        .memdev("hb0", GIB)
+        .window(4 * GIB, 256, &["hb0"])
+        .build();
+    let before = looks(&machine);
+    let half = Request {
+        size: Some(cxlr::size::Size(GIB / 2)),
+        ..request(&["mem0"], Wanted::Nothing)
+    };
+    let first = create(&machine, &half).region;
+    let second = create(&machine, &half).region;
+
+    let snapshot = Snapshot::read(&machine).expect("a snapshot");
+    let refusal = plan::destroy::plan(&machine, &snapshot, std::slice::from_ref(&first))
+        .expect_err("out of order");
+    assert!(
+        refusal.to_string().contains(&format!(
+            "destroy both: cxlr destroy-region {first} {second}"
+        )),
+        "{refusal}"
+    );
+    assert_eq!(refusal.exit_status(), cxlr::problem::REFUSED);
+
+    destroy(&machine, &[&first, &second]);
+    let after: Vec<_> = looks(&machine);
+    assert_same(&before, &after, "both are gone");
+}
+
+#[test]
+fn a_signal_before_the_first_step_changes_nothing() {
+    let machine = two_memdevs().build();
+    let plan = plan::create::plan(
+        &Snapshot::read(&machine).expect("a snapshot"),
+        &request(&["mem0", "mem1"], Wanted::Sysram(OnlineType::OnlineMovable)),
+    )
+    .expect("a plan");
+    let interrupt = Interrupt::default();
+    interrupt.ask();
+    let failure = transaction::run(&machine, &interrupt, &plan.steps).expect_err("interrupted");
+    assert!(matches!(failure.cause, Cause::Interrupted));
+    assert_eq!(machine.writes(), Vec::new());
+}
+
+#[test]
+fn no_page_comes_online_under_the_system_default() {
+    // A kernel that would put everything into a kernel zone by default; not one write leaves a block there.
+    for (what, machine, request) in creations() {
+        if !matches!(request.wanted, Wanted::Sysram(OnlineType::OnlineMovable)) {
+            continue;
+        }
+        let machine = machine();
+        machine.set_system_default("online_kernel");
+        let plan = plan::create::plan(&Snapshot::read(&machine).expect("a snapshot"), &request)
+            .expect(what);
+        for step in &plan.steps {
+            transaction::run(&machine, &Interrupt::default(), std::slice::from_ref(step))
+                .expect(what);
+            let zones = census(&machine, &plan.region).online;
+            assert!(
+                zones.keys().all(|zone| zone == "Movable"),
+                "{what}, after \"{}\": {zones:?}",
+                step.what
+            );
+        }
+        let word = machine
+            .read(std::path::Path::new(
+                "/sys/devices/system/memory/auto_online_blocks",
+            ))
+            .expect("the default");
+        assert_eq!(word.trim(), "online_kernel", "{what}");
+    }
+}
