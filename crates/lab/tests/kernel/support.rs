@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What tests of our modules have in common.
+//!
+//! Regions are committed with `cxlr … --driver none`; what the test is about, binding and policy, is written to sysfs as a
+//! person would.
+
+use lab::Boot;
+use lab::Error;
+use lab::Guest;
+use lab::Install;
+use lab::Result;
+use lab::topology::catalogue;
+
+/// The folder of devices on the CXL bus.
+pub const CXL: &str = "/sys/bus/cxl/devices";
+/// The folder of drivers on the CXL bus.
+pub const DRIVERS: &str = "/sys/bus/cxl/drivers";
+/// The folder of memory blocks.
+pub const MEMORY: &str = "/sys/devices/system/memory";
+
+/// A guest of this topology with our modules loaded.
+pub fn loaded(topology: &str) -> Boot {
+    Boot::new(catalogue::find(topology).expect("it is in the catalogue")).modules(Install::Loaded)
+}
+
+/// A region of a guest.
+pub struct Region<'g> {
+    guest: &'g Guest,
+    number: u32,
+}
+
+impl<'g> Region<'g> {
+    /// Commits a RAM region over memdevs, given as `cxlr` takes them, and leaves it without a driver.
+    pub fn committed(guest: &'g Guest, arguments: &str) -> Result<Self> {
+        let created = guest.sh_ok(&format!("cxlr --json create-region -t ram --driver none {arguments}"))?;
+        let number = created
+            .split("\"region\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').nth(1))
+            .and_then(|name| name.strip_prefix("region"))
+            .and_then(|number| number.parse().ok())
+            .ok_or_else(|| Error::test(format!("cxlr names no region:\n{created}")))?;
+        Ok(Self { guest, number })
+    }
+
+    /// The same, bound to both drivers under a policy.
+    pub fn sysram(guest: &'g Guest, arguments: &str, policy: &str) -> Result<Self> {
+        let region = Self::committed(guest, arguments)?;
+        region.bind("cxl_sysram_region")?;
+        guest.write(&region.online_type(), policy)?;
+        region.bind_kmem()?;
+        Ok(region)
+    }
+
+    /// `regionN`.
+    pub fn name(&self) -> String {
+        format!("region{}", self.number)
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> String {
+        format!("{CXL}/{}", self.name())
+    }
+
+    /// The file with its policy.
+    pub fn online_type(&self) -> String {
+        format!("{}/sysram_region{}/online_type", self.path(), self.number)
+    }
+
+    /// The folder of its dax device.
+    pub fn dax(&self) -> String {
+        let number = self.number;
+        format!("{}/sysram_region{number}/dax_region{number}/dax{number}.0", self.path())
+    }
+
+    /// The file with the state of its dax device.
+    pub fn state(&self) -> String {
+        format!("{}/state", self.dax())
+    }
+
+    /// Names the region in the driver's `bind` file.
+    pub fn bind(&self, driver: &str) -> Result<()> {
+        self.guest.write(&format!("{DRIVERS}/{driver}/bind"), &self.name())
+    }
+
+    /// Names the region in the driver's `unbind` file.
+    pub fn unbind(&self, driver: &str) -> Result<()> {
+        self.guest.write(&format!("{DRIVERS}/{driver}/unbind"), &self.name())
+    }
+
+    /// Names its `sysram_regionN` in the `bind` file of the driver that hands it to kmem.
+    pub fn bind_kmem(&self) -> Result<()> {
+        self.guest.write(
+            &format!("{DRIVERS}/cxl_dax_kmem_region/bind"),
+            &format!("sysram_region{}", self.number),
+        )
+    }
+
+    /// The numbers of its memory blocks, ascending, whether they are there or not.
+    pub fn blocks(&self) -> Result<Vec<u64>> {
+        let hexadecimal = |path: String| -> Result<u64> {
+            let text = self.guest.read(&path)?;
+            let digits = text.trim().trim_start_matches("0x");
+            u64::from_str_radix(digits, 16).map_err(|_| Error::test(format!("{path} reads '{text}'")))
+        };
+        let start = hexadecimal(format!("{}/resource", self.path()))?;
+        let size = hexadecimal(format!("{}/size", self.path()))?;
+        let block = hexadecimal(format!("{MEMORY}/block_size_bytes"))?;
+        Ok((start.div_ceil(block)..(start + size) / block).collect())
+    }
+
+    /// What each of its memory blocks is: `absent`, `offline`, or the zone that it is online in.
+    pub fn zones(&self) -> Result<Vec<String>> {
+        let numbers: Vec<String> = self.blocks()?.iter().map(u64::to_string).collect();
+        let script = format!(
+            "for n in {}; do b={MEMORY}/memory$n; if ! test -e $b; then echo absent; \
+             elif test \"$(cat $b/state)\" = online; then cat $b/valid_zones; else cat $b/state; fi; done",
+            numbers.join(" ")
+        );
+        Ok(self.guest.sh_ok(&script)?.lines().map(str::to_string).collect())
+    }
+
+    /// Fails unless every block is what is asked for, as [`Self::zones`] names it.
+    pub fn assert_all(&self, wanted: &str) -> Result<()> {
+        let zones = self.zones()?;
+        if !zones.is_empty() && zones.iter().all(|zone| zone == wanted) {
+            return Ok(());
+        }
+        Err(Error::test(format!("not all blocks of {} are '{wanted}': {zones:?}", self.name())))
+    }
+
+    /// Unbinds and deletes it.
+    pub fn destroy(self) -> Result<()> {
+        self.guest.sh_ok(&format!("cxlr destroy-region {}", self.name())).map(drop)
+    }
+}
