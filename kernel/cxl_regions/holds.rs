@@ -77,19 +77,20 @@ impl Hold {
         if self.gave_up.load(Relaxed) {
             return;
         }
-        // The addresses tell the truth: memory that stayed behind earlier may be none of the claim.
-        match self.claim.evict() {
-            Ok(()) if !dax_region::is_system_ram(&self.range) => self.release_decoders(),
-            result => {
-                self.gave_up.store(true, Relaxed);
-                dev_err!(
-                    (*self.region).as_ref(),
-                    "[{:#x}-{:#x}] cannot be taken away ({:?}): its decoders stay locked; free the memory, then bind the region again to get it back\n",
-                    self.range.start,
-                    self.range.end.saturating_sub(1),
-                    result.err().unwrap_or(EBUSY)
-                );
-            }
+        let result = self.claim.evict();
+        // The addresses tell the truth, whatever the claim knows of: memory that stayed behind earlier
+        // is none of it, and neither is memory that is just being added.
+        if !dax_region::is_system_ram(&self.range) {
+            self.release_decoders();
+        } else if let Err(error) = result {
+            self.gave_up.store(true, Relaxed);
+            dev_err!(
+                (*self.region).as_ref(),
+                "[{:#x}-{:#x}] cannot be taken away ({:?}): its decoders stay locked; free the memory, then bind the region again to get it back\n",
+                self.range.start,
+                self.range.end.saturating_sub(1),
+                error
+            );
         }
     }
 

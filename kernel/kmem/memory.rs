@@ -206,7 +206,7 @@ impl Memory {
     /// to leave behind.
     pub fn is_left_by(&self, name: &CStr, ranges: &[Blocks], policy: Option<Policy>) -> bool {
         *self.name == *name
-            && *self.ranges == *ranges
+            && self.ranges.iter().all(|blocks| ranges.contains(blocks))
             && self.policy == policy
             && self.device.lock().is_none()
     }
