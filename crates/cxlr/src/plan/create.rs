@@ -101,20 +101,29 @@ fn choose<'a>(
                 format!("choose one of: {}", known.join(", ")),
             )
         })?;
-        return consider(snapshot, request, memdevs, decoder);
+        return has_room(
+            snapshot,
+            request,
+            suits(snapshot, request, memdevs, decoder)?,
+        );
     }
     let mut best: Option<Candidate<'a>> = None;
-    let mut refusals: Vec<(&str, Refusal)> = Vec::new();
+    let mut unsuited = Vec::new();
+    let mut full = Vec::new();
     for decoder in &snapshot.root_decoders {
-        match consider(snapshot, request, memdevs, decoder) {
-            Ok(candidate) if best.as_ref().is_none_or(|best| candidate.size > best.size) => {
-                best = Some(candidate);
-            }
-            Ok(_) => {}
-            Err(refusal) => refusals.push((&decoder.name, refusal)),
+        match suits(snapshot, request, memdevs, decoder) {
+            Err(refusal) => unsuited.push((decoder.name.as_str(), refusal)),
+            Ok(suited) => match has_room(snapshot, request, suited) {
+                Err(refusal) => full.push((decoder.name.as_str(), refusal)),
+                Ok(candidate) if best.as_ref().is_none_or(|best| candidate.size > best.size) => {
+                    best = Some(candidate)
+                }
+                Ok(_) => {}
+            },
         }
     }
-    best.ok_or_else(|| none_fits(refusals))
+    // What stands against a window that suits is what the user can change.
+    best.ok_or_else(|| none_fits(if full.is_empty() { unsuited } else { full }))
 }
 
 /// One refusal for all windows; where there is only one window, or one reason, that is the reason.
@@ -129,10 +138,10 @@ fn none_fits(mut refusals: Vec<(&str, Refusal)>) -> Refusal {
         Some((_, refusal)) if same => refusal,
         Some(last) => {
             refusals.push(last);
-            let reasons: Vec<String> = refusals
-                .iter()
-                .map(|(name, refusal)| format!("{name}: {}; {}", refusal.what, refusal.rule))
-                .collect();
+            let reason = |(name, refusal): &(&str, Refusal)| {
+                format!("{name}: {}; {}", refusal.what, refusal.rule)
+            };
+            let reasons: Vec<String> = refusals.iter().map(reason).collect();
             Refusal::new(
                 "no root decoder takes this region",
                 reasons.join("\n          "),
@@ -142,17 +151,46 @@ fn none_fits(mut refusals: Vec<(&str, Refusal)>) -> Refusal {
     }
 }
 
-fn consider<'a>(
+/// A window that the memdevs fit, whatever room it has.
+struct Suited<'a> {
+    decoder: &'a RootDecoder,
+    ordered: Vec<&'a Memdev>,
+    granularity: u64,
+}
+
+fn suits<'a>(
     snapshot: &'a Snapshot,
     request: &Request,
     memdevs: &[&'a Memdev],
     decoder: &'a RootDecoder,
-) -> Result<Candidate<'a>, Refusal> {
+) -> Result<Suited<'a>, Refusal> {
     next_region(decoder, request.mode)?;
-    let mode = request.mode.as_str();
     let granularity = interleave::granularity(decoder, request.granularity)?;
     let ordered = interleave::order(snapshot, decoder, memdevs, granularity)?;
-    let size = space::size(snapshot, decoder, &ordered, mode, request.size)?;
+    Ok(Suited {
+        decoder,
+        ordered,
+        granularity,
+    })
+}
+
+fn has_room<'a>(
+    snapshot: &'a Snapshot,
+    request: &Request,
+    suited: Suited<'a>,
+) -> Result<Candidate<'a>, Refusal> {
+    let Suited {
+        decoder,
+        ordered,
+        granularity,
+    } = suited;
+    let size = space::size(
+        snapshot,
+        decoder,
+        &ordered,
+        request.mode.as_str(),
+        request.size,
+    )?;
     let address = space::placement(snapshot, decoder, size).unwrap_or(u64::MAX);
     space::check_ports(snapshot, &ordered, address)?;
     let with_decoder = |memdev: &'a Memdev| Ok((memdev, space::next_decoder(snapshot, memdev)?));

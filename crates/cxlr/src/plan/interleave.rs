@@ -69,14 +69,14 @@ pub fn order<'a>(
         return Err(Refusal::new(
             format!("a region cannot have {ways} ways"),
             "decoders know 1, 2, 3, 4, 6, 8, 12 and 16 ways, and a region has one memdev per way",
-            "name as many memdevs",
+            "name one of these numbers of memdevs",
         ));
     }
     if root_ways == 0 || !ways.is_multiple_of(root_ways) || !(ways / root_ways).is_power_of_two() {
         return Err(Refusal::new(
             format!("{} takes no region of {ways} ways", decoder.name),
             format!(
-                "the ways are a power of two times the {root_ways} host bridges that the window alternates between"
+                "its ways are a power of two times the number of its host bridges, which is {root_ways}"
             ),
             "name another number of memdevs, or choose another root decoder with -d",
         ));

@@ -159,6 +159,16 @@ fn no_capacity(snapshot: &Snapshot, memdev: &Memdev, mode: &str, free: u64, shar
     let orphan = snapshot
         .decoders_of(endpoint)
         .find(|decoder| decoder.dpa_size > 0 && decoder.region.is_none());
+    let taken = capacity.saturating_sub(free);
+    let rule = if taken == 0 {
+        format!("that is all the {mode} capacity that it has")
+    } else {
+        format!(
+            "of its {}, {} are given to decoders already",
+            Size(capacity),
+            Size(taken)
+        )
+    };
     let remedy = match orphan {
         Some(orphan) => format!(
             "{} holds {} for no region; give it back: echo 0 > /sys/bus/cxl/devices/{}/dpa_size",
@@ -167,6 +177,7 @@ fn no_capacity(snapshot: &Snapshot, memdev: &Memdev, mode: &str, free: u64, shar
             orphan.name
         ),
         None if capacity == 0 => format!("choose a memdev with {mode} capacity (cxlr list)"),
+        None if taken == 0 => "choose a smaller size, or name more memdevs".to_owned(),
         None => format!(
             "choose a smaller size, or destroy a region on {}",
             memdev.name
@@ -179,11 +190,7 @@ fn no_capacity(snapshot: &Snapshot, memdev: &Memdev, mode: &str, free: u64, shar
             Size(free),
             Size(share)
         ),
-        format!(
-            "of its {}, {} are given to decoders already",
-            Size(capacity),
-            Size(capacity - free.min(capacity))
-        ),
+        rule,
         remedy,
     )
     .at(format!("/sys/bus/cxl/devices/{}/{mode}/size", memdev.name))
@@ -267,8 +274,8 @@ fn check_port(snapshot: &Snapshot, port: &Port, address: u64) -> Result<(), Refu
     if let Some(higher) = higher {
         return Err(Refusal::new(
             format!("the region would lie at {address:#x}, below {} on {}", higher.name, port.name),
-            "regions of a port are committed in ascending order of their addresses, and the kernel takes the lowest free range",
-            format!("choose a size that does not fit into the gap, or destroy {} and create it again", higher.name),
+            "decoders of a port are committed in the order of their addresses, and the kernel takes the lowest free range",
+            format!("destroy {} and create it again after this one", higher.name),
         )
         .at(place));
     }
