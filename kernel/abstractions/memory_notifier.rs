@@ -4,16 +4,17 @@
 //!
 //! C header: [`include/linux/memory.h`](srctree/include/linux/memory.h)
 
-use super::bindings;
+use super::{
+    bindings,
+    notifier, //
+};
 use core::{
     marker::PhantomData,
     ops::Range, //
 };
 use kernel::{
-    error::to_result,
     page::PAGE_SHIFT,
-    prelude::*,
-    types::Opaque, //
+    prelude::*, //
 };
 
 /// The kind of zone that pages are in.
@@ -46,82 +47,42 @@ pub trait Listener: 'static {
     fn event(event: &Event) -> Result;
 }
 
-/// A registered [`Listener`]; dropping it ends the listening.
-#[pin_data(PinnedDrop)]
-pub struct Registration<L: Listener> {
-    #[pin]
-    block: Opaque<bindings::notifier_block>,
-    _listener: PhantomData<L>,
-}
+/// The chain that calls the listener `L`.
+pub struct Memory<L: Listener>(PhantomData<L>);
 
-// SAFETY: The notifier block is only used by the notifier chain, which locks.
-unsafe impl<L: Listener> Send for Registration<L> {}
-// SAFETY: A registration has no methods.
-unsafe impl<L: Listener> Sync for Registration<L> {}
+/// A registered [`Listener`].
+pub type Registration<L> = notifier::Registration<Memory<L>>;
 
-impl<L: Listener> Registration<L> {
-    /// Starts listening.
-    pub fn new() -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            block <- Opaque::try_ffi_init(|block: *mut bindings::notifier_block| {
-                let mut init: bindings::notifier_block = pin_init::zeroed();
-                init.notifier_call = Some(callback::<L>);
-                // SAFETY: `block` is valid for writes.
-                unsafe { block.write(init) };
-                // SAFETY: `block` is initialised, pinned, and unregistered before it goes away.
-                to_result(unsafe { bindings::register_memory_notifier(block) })
-            }),
-            _listener: PhantomData,
-        })
+// SAFETY: Unregistering takes the chain's lock, under which it calls.
+unsafe impl<L: Listener> notifier::Chain for Memory<L> {
+    unsafe fn register(block: *mut bindings::notifier_block) -> c_int {
+        // SAFETY: The caller keeps the block.
+        unsafe { bindings::register_memory_notifier(block) }
     }
-}
 
-#[pinned_drop]
-impl<L: Listener> PinnedDrop for Registration<L> {
-    fn drop(self: Pin<&mut Self>) {
-        // SAFETY: The existence of `self` means that the block was registered. Unregistering waits
-        // for callbacks that run.
-        unsafe { bindings::unregister_memory_notifier(self.block.get()) };
+    unsafe fn unregister(block: *mut bindings::notifier_block) {
+        // SAFETY: The caller registered the block.
+        unsafe { bindings::unregister_memory_notifier(block) }
     }
-}
 
-/// Translates for the listener `L`.
-///
-/// # Safety
-///
-/// Called by the memory notifier chain only.
-unsafe extern "C" fn callback<L: Listener>(
-    _block: *mut bindings::notifier_block,
-    action: c_ulong,
-    argument: *mut c_void,
-) -> c_int {
-    // SAFETY: The chain hands over a `struct memory_notify` that lives through the call.
-    let notify = unsafe { &*argument.cast::<bindings::memory_notify>() };
-    let address = |pfn: c_ulong| -> u64 {
+    unsafe fn call(action: c_ulong, argument: *mut c_void) -> Result {
+        // SAFETY: The chain hands over a `struct memory_notify` that lives through the call.
+        let notify = unsafe { &*argument.cast::<bindings::memory_notify>() };
         // Page frame numbers stay below the number of pages of the address space.
-        (pfn as u64) << PAGE_SHIFT
-    };
-    let range =
-        address(notify.start_pfn)..address(notify.start_pfn.saturating_add(notify.nr_pages));
+        let address = |pfn: c_ulong| (pfn as u64) << PAGE_SHIFT;
+        let end = notify.start_pfn.saturating_add(notify.nr_pages);
+        let range = address(notify.start_pfn)..address(end);
 
-    let event = match action as bindings::memory_block_state {
-        bindings::memory_block_state_MEM_GOING_ONLINE => {
-            // SAFETY: The pages exist, and were moved to their zone before the chain was called.
-            let movable = unsafe { bindings::memory_pfn_is_movable(notify.start_pfn) };
-            let zone = if movable { Zone::Movable } else { Zone::Kernel };
-            Event::GoingOnline(range, zone)
-        }
-        bindings::memory_block_state_MEM_ONLINE => Event::Online(range),
-        bindings::memory_block_state_MEM_OFFLINE => Event::Offline(range),
-        _ => return bindings::NOTIFY_DONE as c_int,
-    };
-
-    match L::event(&event) {
-        Ok(()) => bindings::NOTIFY_OK as c_int,
-        // notifier_from_errno() is an inline function.
-        Err(error) => {
-            let code = (bindings::NOTIFY_OK as c_int).saturating_sub(error.to_errno());
-            code | bindings::NOTIFY_STOP_MASK as c_int
+        match action as bindings::memory_block_state {
+            bindings::memory_block_state_MEM_GOING_ONLINE => {
+                // SAFETY: The pages exist, and were moved to their zone before the chain was called.
+                let movable = unsafe { bindings::memory_pfn_is_movable(notify.start_pfn) };
+                let zone = if movable { Zone::Movable } else { Zone::Kernel };
+                L::event(&Event::GoingOnline(range, zone))
+            }
+            bindings::memory_block_state_MEM_ONLINE => L::event(&Event::Online(range)),
+            bindings::memory_block_state_MEM_OFFLINE => L::event(&Event::Offline(range)),
+            _ => Ok(()),
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod abstractions {
     pub mod kmem_abi;
     pub mod memory_notifier;
     pub mod module_ref;
+    pub mod notifier;
     pub mod text;
 }
 

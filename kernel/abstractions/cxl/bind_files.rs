@@ -17,8 +17,15 @@
 //! driver.
 
 use crate::{
-    abstractions::bindings,
-    global_mutex, //
+    abstractions::{
+        attribute::{
+            Group,
+            Groups,
+            List, //
+        },
+        bindings,
+    },
+    global_mutex,
 };
 use core::ptr;
 use kernel::{
@@ -94,44 +101,20 @@ impl File {
     }
 }
 
-#[repr(transparent)]
-struct List([*const bindings::attribute; 3]);
-
-// SAFETY: The list points to statics and is only read.
-unsafe impl Sync for List {}
-
-#[repr(transparent)]
-struct Group(bindings::attribute_group);
-
-// SAFETY: The group points to a static and is only read.
-unsafe impl Sync for Group {}
-
-#[repr(transparent)]
-struct Groups([*const bindings::attribute_group; 2]);
-
-// SAFETY: The list points to a static and is only read.
-unsafe impl Sync for Groups {}
-
 static BIND: File = File::new(c"bind", bind);
 static UNBIND: File = File::new(c"unbind", unbind);
-static FILES: List = List([
-    &raw const BIND.0.attr,
-    &raw const UNBIND.0.attr,
-    ptr::null(),
+static FILES: List<3> = List::new([
+    (&raw const BIND.0.attr).cast_mut(),
+    (&raw const UNBIND.0.attr).cast_mut(),
+    ptr::null_mut(),
 ]);
-static GROUP: Group = {
-    let mut group: bindings::attribute_group = pin_init::zeroed();
-    group.__bindgen_anon_2 = bindings::attribute_group__bindgen_ty_2 {
-        attrs: (&raw const FILES.0).cast_mut().cast(),
-    };
-    Group(group)
-};
-static GROUPS: Groups = Groups([&raw const GROUP.0, ptr::null()]);
+static GROUP: Group = Group::new(&FILES);
+static GROUPS: Groups = Groups::new(&GROUP);
 
 /// Gives `driver` these files instead of the driver core's.
 pub(super) fn install(driver: &mut bindings::device_driver) {
     driver.suppress_bind_attrs = true;
-    driver.groups = (&raw const GROUPS.0).cast_mut().cast();
+    driver.groups = GROUPS.as_ptr().cast_mut();
 }
 
 /// Finds the device on the CXL bus that was named in a file, and holds a reference to it.

@@ -4,13 +4,12 @@
 //!
 //! C header: [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
 
-use crate::abstractions::bindings;
-use core::marker::PhantomData;
-use kernel::{
-    error::to_result,
-    prelude::*,
-    types::Opaque, //
+use crate::abstractions::{
+    bindings,
+    notifier, //
 };
+use core::marker::PhantomData;
+use kernel::prelude::*;
 
 /// Which device, as a mere name: two keys are equal when the devices are the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,61 +29,28 @@ pub trait Listener: 'static {
     fn unbinding(device: DeviceKey);
 }
 
-/// A registered [`Listener`]; dropping it ends the listening.
-#[pin_data(PinnedDrop)]
-pub struct Registration<L: Listener> {
-    #[pin]
-    block: Opaque<bindings::notifier_block>,
-    _listener: PhantomData<L>,
-}
+/// The chain that calls the listener `L`.
+pub struct Bus<L: Listener>(PhantomData<L>);
 
-// SAFETY: The notifier block is only used by the notifier chain, which locks.
-unsafe impl<L: Listener> Send for Registration<L> {}
-// SAFETY: A registration has no methods.
-unsafe impl<L: Listener> Sync for Registration<L> {}
+/// A registered [`Listener`].
+pub type Registration<L> = notifier::Registration<Bus<L>>;
 
-impl<L: Listener> Registration<L> {
-    /// Starts listening.
-    pub fn new() -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            block <- Opaque::try_ffi_init(|block: *mut bindings::notifier_block| {
-                let mut init: bindings::notifier_block = pin_init::zeroed();
-                init.notifier_call = Some(callback::<L>);
-                // SAFETY: `block` is valid for writes.
-                unsafe { block.write(init) };
-                // SAFETY: `block` is initialised, pinned, and unregistered before it goes away.
-                to_result(unsafe {
-                    bindings::bus_register_notifier(&raw const bindings::cxl_bus_type, block)
-                })
-            }),
-            _listener: PhantomData,
-        })
+// SAFETY: Unregistering takes the chain's lock, under which it calls.
+unsafe impl<L: Listener> notifier::Chain for Bus<L> {
+    unsafe fn register(block: *mut bindings::notifier_block) -> c_int {
+        // SAFETY: The caller keeps the block.
+        unsafe { bindings::bus_register_notifier(&raw const bindings::cxl_bus_type, block) }
     }
-}
 
-#[pinned_drop]
-impl<L: Listener> PinnedDrop for Registration<L> {
-    fn drop(self: Pin<&mut Self>) {
-        // SAFETY: The existence of `self` means that the block was registered. Unregistering waits
-        // for callbacks that run.
-        unsafe {
-            bindings::bus_unregister_notifier(&raw const bindings::cxl_bus_type, self.block.get())
-        };
+    unsafe fn unregister(block: *mut bindings::notifier_block) {
+        // SAFETY: The caller registered the block.
+        unsafe { bindings::bus_unregister_notifier(&raw const bindings::cxl_bus_type, block) };
     }
-}
 
-/// Translates for the listener `L`.
-///
-/// # Safety
-///
-/// Called by the bus's notifier chain only.
-unsafe extern "C" fn callback<L: Listener>(
-    _block: *mut bindings::notifier_block,
-    action: c_ulong,
-    argument: *mut c_void,
-) -> c_int {
-    if action == bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER as c_ulong {
-        L::unbinding(DeviceKey::of(argument.cast()));
+    unsafe fn call(action: c_ulong, argument: *mut c_void) -> Result {
+        if action == bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER as c_ulong {
+            L::unbinding(DeviceKey::of(argument.cast()));
+        }
+        Ok(())
     }
-    bindings::NOTIFY_DONE as c_int
 }
