@@ -228,6 +228,10 @@ fn refusal(path: &Path, value: &str, errno: Errno) -> Option<(&'static str, &'st
             "memory changes its zone only by being unplugged first",
             "unplug it first: cxlr hotplug REGION unplugged",
         ),
+        ("state" | "hotplug", Errno::PERM) => (
+            "the region's policy forbids this zone",
+            "ask for the policy's own online type, or destroy the region and create it with another",
+        ),
         ("bind", Errno::NXIO | Errno::INVAL) => (
             "a region driver takes a region only when it is committed and configured",
             "commit it and set its policy first",
@@ -239,6 +243,10 @@ fn refusal(path: &Path, value: &str, errno: Errno) -> Option<(&'static str, &'st
         ("bind", Errno::BUSY) => (
             "another driver holds the device, or a part of its range is System RAM already",
             "unbind the other driver first (cxlr list shows it)",
+        ),
+        ("bind" | "state" | "hotplug", Errno::IO) => (
+            "the kernel said that all went well, and a memory block was not as asked for; its driver undid it all",
+            "look at the kernel's log for the block: dmesg",
         ),
         ("bind" | "unbind", Errno::NODEV) if parent != "kmem" => (
             "the device is not there, or not with this driver",

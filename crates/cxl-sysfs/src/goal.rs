@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use region_policy::online_type::OnlineType;
 use region_policy::request::OnlineTarget;
+use region_policy::request::Request;
 use region_policy::state::DeviceState;
 use region_policy::state::Vocabulary;
 use region_policy::zone::ZoneKind;
@@ -47,14 +48,28 @@ impl Goal {
         }
     }
 
+    /// The request that leads there; `None` for `offline`, which can be a policy but is not asked for.
+    #[must_use]
+    pub fn request(self) -> Option<Request> {
+        match self {
+            Self::Unplugged => Some(Request::Unplug),
+            Self::Plugged(OnlineType::Offline) => None,
+            Self::Plugged(OnlineType::Online) => Some(Request::Online(OnlineTarget::Online)),
+            Self::Plugged(OnlineType::OnlineKernel) => {
+                Some(Request::Online(OnlineTarget::OnlineKernel))
+            }
+            Self::Plugged(OnlineType::OnlineMovable) => {
+                Some(Request::Online(OnlineTarget::OnlineMovable))
+            }
+        }
+    }
+
     /// Whether a block that is online in `zone` can be part of it.
     #[must_use]
     pub fn accepts(self, zone: ZoneKind) -> bool {
-        match self {
-            Self::Unplugged | Self::Plugged(OnlineType::Offline) => false,
-            Self::Plugged(OnlineType::Online) => OnlineTarget::Online.accepts(zone),
-            Self::Plugged(OnlineType::OnlineKernel) => OnlineTarget::OnlineKernel.accepts(zone),
-            Self::Plugged(OnlineType::OnlineMovable) => OnlineTarget::OnlineMovable.accepts(zone),
+        match self.request() {
+            Some(Request::Online(target)) => target.accepts(zone),
+            Some(Request::Unplug) | None => false,
         }
     }
 }

@@ -12,6 +12,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use clap_complete::Shell;
 use cxl_sysfs::Goal;
 use region_policy::online_type::OnlineType;
@@ -190,22 +191,36 @@ pub enum Driver {
 
 fn online_type() -> impl clap::builder::TypedValueParser<Value = OnlineType> {
     use clap::builder::TypedValueParser as _;
-    clap::builder::PossibleValuesParser::new(OnlineType::ALL.map(OnlineType::as_str))
+    let words = OnlineType::ALL
+        .map(|online_type| PossibleValue::new(online_type.as_str()).help(meaning(online_type)));
+    clap::builder::PossibleValuesParser::new(words)
         .try_map(|word| OnlineType::parse(word.as_bytes()).ok_or("not an online type"))
 }
 
+/// What an online type means, for the help.
+fn meaning(online_type: OnlineType) -> &'static str {
+    match online_type {
+        OnlineType::Offline => "There, and not used",
+        OnlineType::Online => "Online in the zone that the kernel chooses",
+        OnlineType::OnlineKernel => {
+            "Online in a kernel zone: usable for all, and may never come back"
+        }
+        OnlineType::OnlineMovable => "Online in the movable zone: can be unplugged again",
+    }
+}
+
 fn goal() -> impl clap::builder::TypedValueParser<Value = Goal> {
-    use clap::builder::PossibleValue;
     use clap::builder::TypedValueParser as _;
+    let plugged = |online_type: OnlineType| {
+        PossibleValue::new(online_type.as_str()).help(meaning(online_type))
+    };
     let words = [
         PossibleValue::new("unplugged")
             .alias("unplug")
             .help("No block of it is there; takes blocks offline first"),
-        PossibleValue::new("online").help("Online in the zone that the kernel chooses"),
-        PossibleValue::new("online_kernel")
-            .help("Online in a kernel zone: usable for all, and may never come back"),
-        PossibleValue::new("online_movable")
-            .help("Online in the movable zone: can be unplugged again"),
+        plugged(OnlineType::Online),
+        plugged(OnlineType::OnlineKernel),
+        plugged(OnlineType::OnlineMovable),
     ];
     clap::builder::PossibleValuesParser::new(words).try_map(|word| word.parse::<Goal>())
 }

@@ -337,7 +337,7 @@ fn verify(tree: &dyn Tree, devices: &Devices, goal: Goal) -> Result<(), Trouble>
         return Ok(());
     }
     Err(Cause::Uncounted {
-        place: devices.to_string(),
+        place: devices.folder().display().to_string(),
         wanted: goal.to_string(),
         counted: all.to_string(),
     }

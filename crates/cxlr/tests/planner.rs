@@ -161,6 +161,7 @@ fn a_persistent_region_gets_its_identity_and_no_system_ram() {
 
 /// Each rule, with a machine and a request that break it.
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn every_refusal_names_its_rule_and_its_remedy() {
     let movable = Wanted::Sysram(OnlineType::OnlineMovable);
     let sized = |memdevs: &[&str], size: u64| Request {

@@ -429,3 +429,25 @@ fn no_page_comes_online_under_the_system_default() {
         assert_eq!(word.trim(), "online_kernel", "{what}");
     }
 }
+
+#[test]
+fn what_the_policy_forbids_is_refused_before_anything_is_unplugged() {
+    let machine = two_memdevs().region_drivers().build();
+    create(
+        &machine,
+        &request(&["mem0", "mem1"], Wanted::Sysram(OnlineType::OnlineMovable)),
+    );
+    let writes = machine.writes().len();
+    let refusal =
+        hotplug_plan(&machine, Goal::Plugged(OnlineType::OnlineKernel)).expect_err("forbidden");
+    assert_eq!(refusal.exit_status(), cxlr::problem::REFUSED);
+    assert!(
+        refusal.to_string().contains("ask for online_movable"),
+        "{refusal}"
+    );
+    assert_eq!(machine.writes().len(), writes);
+    assert!(
+        hotplug_plan(&machine, Goal::Unplugged).is_ok(),
+        "unplugging is never forbidden"
+    );
+}

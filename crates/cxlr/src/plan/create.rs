@@ -116,7 +116,7 @@ fn choose<'a>(
             Ok(suited) => match has_room(snapshot, request, suited) {
                 Err(refusal) => full.push((decoder.name.as_str(), refusal)),
                 Ok(candidate) if best.as_ref().is_none_or(|best| candidate.size > best.size) => {
-                    best = Some(candidate)
+                    best = Some(candidate);
                 }
                 Ok(_) => {}
             },

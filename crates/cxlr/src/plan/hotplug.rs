@@ -6,8 +6,10 @@ use cxl_sysfs::Snapshot;
 use cxl_sysfs::Tree;
 use cxl_sysfs::dax::DaxDevice;
 use cxl_sysfs::memory::Census;
+use region_policy::census::BlockCounts;
 use region_policy::online_type::OnlineType;
 use region_policy::state::Vocabulary;
+use region_policy::transition;
 
 use super::Action;
 use super::Devices;
@@ -77,6 +79,7 @@ pub fn plan(tree: &dyn Tree, snapshot: &Snapshot, name: &str, goal: Goal) -> Res
     for device in devices {
         let mechanism = Mechanism::of(device);
         check(device, mechanism, goal)?;
+        check_policy(snapshot, device, goal)?;
         let census = device.census(tree, block_size(snapshot)?)?;
         plan.devices.push((device.name.clone(), mechanism));
         plan.steps.extend(steps(snapshot, device, &census, goal));
@@ -169,6 +172,33 @@ fn check(device: &DaxDevice, mechanism: Mechanism, goal: Goal) -> Result<(), Ref
             .to_string()));
     }
     Ok(())
+}
+
+/// A region's policy may forbid the goal; better to hear it now than after its memory was unplugged.
+fn check_policy(snapshot: &Snapshot, device: &DaxDevice, goal: Goal) -> Result<(), Refusal> {
+    let region = device.region().and_then(|region| snapshot.region(region));
+    let policy = region
+        .and_then(|region| region.sysram.as_ref())
+        .and_then(|sysram| sysram.online_type);
+    let (Some(request), Some(policy)) = (goal.request(), policy) else {
+        return Ok(());
+    };
+    let unplugged = BlockCounts {
+        absent: 1,
+        ..BlockCounts::default()
+    };
+    match transition::decide(unplugged, None, request, Some(policy)) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Refusal::new(
+            format!("{} cannot be made {goal}", device.name),
+            format!(
+                "the policy of its region is {policy}, and keeps its memory out of other zones"
+            ),
+            format!(
+                "ask for {policy}, or destroy the region and create it with another --online-type"
+            ),
+        )),
+    }
 }
 
 /// The steps for one device: through `unplugged`, since memory never changes its zone while it is online.

@@ -20,6 +20,7 @@ pub mod space;
 use std::path::PathBuf;
 
 use cxl_sysfs::Goal;
+use cxl_sysfs::dax::DaxDevice;
 use cxl_sysfs::device::CXL_DEVICES;
 use cxl_sysfs::device::CXL_DRIVERS;
 use cxl_sysfs::device::DAX_DRIVERS;
@@ -109,10 +110,13 @@ pub enum Devices {
     Named(String),
 }
 
-impl std::fmt::Display for Devices {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Devices {
+    /// Where they are, or where the region above them is.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
         match self {
-            Self::OfRegion(name) | Self::Named(name) => formatter.write_str(name),
+            Self::OfRegion(region) => PathBuf::from(CXL_DEVICES).join(region),
+            Self::Named(name) => DaxDevice::folder(name),
         }
     }
 }
