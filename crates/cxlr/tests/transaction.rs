@@ -81,20 +81,15 @@ fn creations() -> Vec<Case> {
     ]
 }
 
-/// Runs `steps_of` on fresh machines with write number 0, 1, 2… failing, until it gets through, and says after how many.
-/// After each failure the machine must look as it did before.
-fn every_write_fails_once(
-    what: &str,
-    machine: impl Fn() -> Machine,
-    steps_of: impl Fn(&Machine) -> Vec<Step>,
-) -> usize {
+/// Runs the steps on twins of a machine with write number 0, 1, 2… failing, until it gets through, and says after how many.
+/// After each failure the twin must look as it did before.
+fn every_write_fails_once(what: &str, machine: &Machine, steps: &[Step]) -> usize {
+    let before = looks(machine);
     for number in 0.. {
-        let machine = machine();
-        let steps = steps_of(&machine);
-        let before = looks(&machine);
+        let machine = machine.twin();
         let at = machine.writes().len() + number;
         machine.fail_write(at, Errno::IO);
-        let result = transaction::run(&machine, &Interrupt::default(), &steps);
+        let result = transaction::run(&machine, &Interrupt::default(), steps);
         assert_eq!(
             machine.violations(),
             Vec::<String>::new(),
@@ -181,12 +176,10 @@ fn a_region_is_created_and_its_memory_is_as_asked_for() {
 #[test]
 fn creating_is_undone_wherever_it_fails() {
     for (what, machine, request) in creations() {
-        let steps = |machine: &Machine| {
-            plan::create::plan(&Snapshot::read(machine).expect("a snapshot"), &request)
-                .expect(what)
-                .steps
-        };
-        let writes = every_write_fails_once(what, machine, steps);
+        let machine = machine();
+        let snapshot = Snapshot::read(&machine).expect("a snapshot");
+        let steps = plan::create::plan(&snapshot, &request).expect(what).steps;
+        let writes = every_write_fails_once(what, &machine, &steps);
         assert!(writes >= 10, "{what}: only {writes} writes were tried");
     }
 }
@@ -194,14 +187,10 @@ fn creating_is_undone_wherever_it_fails() {
 #[test]
 fn destroying_is_undone_wherever_it_fails() {
     for (what, machine, request) in creations() {
-        let with_region = || {
-            let machine = machine();
-            create(&machine, &request);
-            machine
-        };
-        let writes = every_write_fails_once(what, with_region, |machine| {
-            destroy_steps(machine, &["region0"])
-        });
+        let machine = machine();
+        create(&machine, &request);
+        let steps = destroy_steps(&machine, &["region0"]);
+        let writes = every_write_fails_once(what, &machine, &steps);
         assert!(writes >= 6, "{what}: only {writes} writes were tried");
     }
 }
@@ -210,16 +199,16 @@ fn destroying_is_undone_wherever_it_fails() {
 fn plugging_is_undone_wherever_it_fails() {
     for kmem in [Kmem::State, Kmem::Hotplug, Kmem::Blocks] {
         for from in Goal::ALL {
+            let machine = in_state(kmem, from);
             for to in Goal::ALL {
-                let with_device = || in_state(kmem, from);
-                let Ok(plan) = hotplug_plan(&with_device(), to) else {
+                let machine = machine.twin();
+                let Ok(plan) = hotplug_plan(&machine, to) else {
                     // Refused: the attribute has no word for it.
                     assert!(kmem != Kmem::Blocks, "{kmem:?} {from} to {to}");
                     continue;
                 };
                 let what = format!("{kmem:?} {from} to {to}");
-                let writes = every_write_fails_once(&what, with_device, |_| plan.steps.clone());
-                let machine = with_device();
+                let writes = every_write_fails_once(&what, &machine, &plan.steps);
                 assert_eq!(
                     writes == 0,
                     census(&machine, "region0").is(to),
