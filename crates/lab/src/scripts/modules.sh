@@ -7,7 +7,7 @@ shift 3
 export LC_ALL=C.UTF-8 KBUILD_BUILD_USER=lab KBUILD_BUILD_HOST=lab
 mkdir -p /tmp/build
 cp -a /work/. /tmp/build/
-make -C "$source" -j"$(nproc)" KERNELRELEASE="$release" M=/tmp/build/kernel "$@" modules
+make -C "$source" -j"$(nproc)" KERNELRELEASE="$release" M=/tmp/build/kernel REGION_TESTING=m "$@" modules
 mkdir -p "$results"
 find /tmp/build/kernel -name '*.ko' -exec cp -t "$results" {} +
 # A module directory as the guest will have it, for depmod to index: ours are preferred because they lie in updates/.
