@@ -5,20 +5,31 @@
 //! machine off when the agent ends ([`init`]). The agent speaks `lab-protocol` over a virtio-serial port: it streams the
 //! kernel's log and device events ([`kernel`]), starts udev and replays the hardware's arrival to it ([`coldplug`]), and
 //! serves the host's requests ([`serve`], [`program`]).
+//!
+//! To tests in the guest it lends, as `/init poll FILE` and `/init pin FILE`, what no shell can do ([`poll`], [`pin`]).
 
 mod coldplug;
 mod init;
 mod kernel;
 mod outbox;
+mod pin;
+mod poll;
 mod port;
 mod program;
 mod serve;
 
 fn main() {
-    let result = if rustix::process::getpid().is_init() {
-        init::run()
-    } else {
-        serve::run()
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        // The kernel passes process 1 the words of its command line that it does not know.
+        _ if rustix::process::getpid().is_init() => init::run(),
+        ["poll", file] => poll::run(file),
+        ["pin", file] => pin::run(file),
+        [] => serve::run(),
+        _ => Err(std::io::Error::other(
+            "what I can do beside is: poll FILE, pin FILE",
+        )),
     };
     if let Err(error) = result {
         eprintln!("lab-agent: {error}");
