@@ -94,6 +94,21 @@ impl Guest {
         self.accelerator
     }
 
+    /// Whether the guest has ended.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.link.state().gone
+    }
+
+    /// Waits until the guest has ended by itself.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_until_gone(&self) -> Result<()> {
+        let gone = self.link.wait(HANG, |state| state.gone.then_some(()));
+        gone.ok_or_else(|| self.broken("does not end"))
+    }
+
     /// Waits until the agent runs.
     pub(crate) fn wait_for_agent(&self, deadline: Duration) -> Result<()> {
         self.link
@@ -298,15 +313,15 @@ impl Guest {
     fn shut_down(&self) -> Result<()> {
         // A guest that is gone already takes no order, and needs none.
         let _ = self.link.send(&Request::PowerOff);
-        let gone = self.link.wait(HANG, |state| state.gone.then_some(()));
+        let gone = self.wait_until_gone();
         self.link.close();
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        if gone.is_none() {
+        if gone.is_err() {
             child.kill().map_err(Error::file("kill", "QEMU"))?;
         }
         child.wait().map_err(Error::file("wait for", "QEMU"))?;
         self.events.emit(&Event::GuestEnded { guest: self.id });
-        gone.ok_or_else(|| self.broken("did not turn itself off"))
+        gone
     }
 
     fn answer(&self, request: impl FnOnce(u64) -> Request) -> Result<Message> {

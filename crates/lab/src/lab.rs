@@ -23,6 +23,7 @@ use crate::guest::Guest;
 use crate::host;
 use crate::image;
 use crate::modules;
+use crate::modules::Found;
 use crate::modules::Modules;
 use crate::qemu;
 use crate::qemu::Accelerator;
@@ -47,7 +48,7 @@ pub enum Install {
 }
 
 /// How to boot a guest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boot {
     topology: Topology,
     install: Install,
@@ -107,29 +108,19 @@ impl Lab {
     /// One clear sentence when something cannot be made.
     pub fn open(events: &Events) -> Result<Self> {
         let cache = Cache::open()?;
-        let repository = repository();
         host::ensure_packages(events)?;
-        let maker = cache.lock(events)?;
-        // Three things that do not need each other; the tree takes the longest.
-        let (userland, binaries, tree_and_modules) = thread::scope(|scope| {
-            let userland = scope.spawn(|| userland::ensure(&maker, events));
-            let binaries = scope.spawn(|| binaries::ensure(repository, events));
-            let tree = scope.spawn(|| {
-                let tree = Tree::ensure(&maker, events)?;
-                let modules = Modules::ensure(&maker, &tree, repository, events)?;
-                Ok((tree, modules))
-            });
-            (join(userland), join(binaries), join(tree))
+        let (binaries, made) = thread::scope(|scope| {
+            let binaries = scope.spawn(|| binaries::ensure(repository(), events));
+            let made = make(&cache, events);
+            (join(binaries), made)
         });
-        let (tree, modules) = tree_and_modules?;
-        let (userland, binaries) = (userland?, binaries?);
-        drop(maker);
+        let (made, binaries) = (made?, binaries?);
         Ok(Self {
             cache,
-            tree,
-            userland,
+            tree: made.tree,
+            userland: made.userland,
             binaries,
-            modules,
+            modules: made.modules,
             events: events.clone(),
             guests: AtomicU64::new(0),
         })
@@ -237,6 +228,48 @@ impl Lab {
             &self.events,
         )
     }
+}
+
+/// What the cache holds for guests.
+struct Made {
+    tree: Tree,
+    userland: PathBuf,
+    modules: Option<Modules>,
+}
+
+/// Finds everything in the cache, or makes what is missing; only that takes the cache's lock.
+fn make(cache: &Cache, events: &Events) -> Result<Made> {
+    if let (Some(tree), Some(userland)) = (Tree::find(cache), userland::find(cache)) {
+        let modules = match Modules::find(cache, &tree, repository())? {
+            Found::NoSources => Some(None),
+            Found::Built(modules) => Some(Some(modules)),
+            Found::NotBuilt => None,
+        };
+        if let Some(modules) = modules {
+            return Ok(Made {
+                tree,
+                userland,
+                modules,
+            });
+        }
+    }
+    let maker = cache.lock(events)?;
+    // Neither needs the other; the tree takes longer.
+    let (userland, tree_and_modules) = thread::scope(|scope| {
+        let userland = scope.spawn(|| userland::ensure(&maker, events));
+        let tree = scope.spawn(|| {
+            let tree = Tree::ensure(&maker, events)?;
+            let modules = Modules::ensure(&maker, &tree, repository(), events)?;
+            Ok((tree, modules))
+        });
+        (join(userland), join(tree))
+    });
+    let ((tree, modules), userland) = (tree_and_modules?, userland?);
+    Ok(Made {
+        tree,
+        userland,
+        modules,
+    })
 }
 
 /// Builds the modules under clippy and checks their format, in the tree.

@@ -25,6 +25,7 @@ pub mod qmp;
 pub mod release;
 pub mod running;
 pub mod screen;
+pub mod suite;
 pub mod topology;
 pub mod tree;
 pub mod userland;

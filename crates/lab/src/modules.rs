@@ -7,6 +7,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::cache;
+use crate::cache::Cache;
 use crate::cache::Maker;
 use crate::error::Error;
 use crate::error::Result;
@@ -40,25 +41,34 @@ impl Modules {
         repository: &Path,
         events: &Events,
     ) -> Result<Option<Self>> {
-        if !repository.join("kernel/Kbuild").exists() {
+        let Some(recipe) = Recipe::read(tree, repository)? else {
             return Ok(None);
-        }
-        let sources = read_sources(repository)?;
-        let tree_key = tree.key();
-        let parts = [tree_key.as_bytes(), BUILD.as_bytes()].into_iter().chain(
-            sources
-                .iter()
-                .flat_map(|(path, content)| [path.as_bytes(), content.as_slice()]),
-        );
-        let entry = maker.ensure(KIND, &cache::key(parts), |folder| {
+        };
+        let entry = maker.ensure(KIND, &recipe.key, |folder| {
             events.step("build the kernel modules", |step| {
-                build(step, tree, &sources, folder, &[]).map(drop)
+                build(step, tree, &recipe.sources, folder, &[]).map(drop)
             })
         })?;
         maker.keep_youngest(KIND, 20)?;
-        Ok(Some(Self {
+        Ok(Some(Self::at(&entry)))
+    }
+
+    /// Finds the modules in the cache.
+    ///
+    /// # Errors
+    /// When a source cannot be read.
+    pub fn find(cache: &Cache, tree: &Tree, repository: &Path) -> Result<Found> {
+        let Some(recipe) = Recipe::read(tree, repository)? else {
+            return Ok(Found::NoSources);
+        };
+        let entry = cache.find(KIND, &recipe.key);
+        Ok(entry.map_or(Found::NotBuilt, |entry| Found::Built(Self::at(&entry))))
+    }
+
+    fn at(entry: &Path) -> Self {
+        Self {
             results: entry.join("results"),
-        }))
+        }
     }
 
     /// The modules' files.
@@ -77,6 +87,38 @@ impl Modules {
     /// When the folder cannot be read.
     pub fn index(&self) -> Result<Vec<PathBuf>> {
         list(&self.results.join("index"), |_| true)
+    }
+}
+
+/// What a look into the cache found.
+pub enum Found {
+    /// There is nothing to build.
+    NoSources,
+    /// Nobody has built this state of the sources yet.
+    NotBuilt,
+    /// Here they are.
+    Built(Modules),
+}
+
+/// The sources, and the key of what is built from them.
+struct Recipe {
+    sources: Sources,
+    key: String,
+}
+
+impl Recipe {
+    fn read(tree: &Tree, repository: &Path) -> Result<Option<Self>> {
+        if !repository.join("kernel/Kbuild").exists() {
+            return Ok(None);
+        }
+        let sources = read_sources(repository)?;
+        let tree_key = tree.key();
+        let recipe = [tree_key.as_bytes(), BUILD.as_bytes()];
+        let contents = sources
+            .iter()
+            .flat_map(|(path, content)| [path.as_bytes(), content.as_slice()]);
+        let key = cache::key(recipe.into_iter().chain(contents));
+        Ok(Some(Self { sources, key }))
     }
 }
 

@@ -101,7 +101,8 @@ impl Tree {
     }
 
     /// The tree that an earlier run made: the first proved one, else the newest.
-    fn find(cache: &Cache) -> Option<Self> {
+    #[must_use]
+    pub fn find(cache: &Cache) -> Option<Self> {
         let recipe = recipe();
         let releases: Vec<String> = cache
             .entries(KIND)

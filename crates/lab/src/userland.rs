@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use tar::EntryType;
 
 use crate::cache;
+use crate::cache::Cache;
 use crate::cache::Maker;
 use crate::cpio::Archive;
 use crate::error::Error;
@@ -74,17 +75,18 @@ const OMITTED: &[&str] = &[
 /// Links that the packages' installation scripts would have made.
 const LINKS: &[(&str, &str)] = &[("usr/bin/awk", "gawk"), ("usr/bin/sh", "dash")];
 
+/// Finds the archive in the cache.
+#[must_use]
+pub fn find(cache: &Cache) -> Option<PathBuf> {
+    cache.find(KIND, &key()).map(|entry| archive(&entry))
+}
+
 /// Finds the archive in the cache, or makes it.
 ///
 /// # Errors
 /// When the registry cannot be reached, or a step fails.
 pub fn ensure(maker: &Maker<'_>, events: &Events) -> Result<PathBuf> {
-    let links: Vec<String> = LINKS
-        .iter()
-        .map(|(name, target)| format!("{name} {target}"))
-        .collect();
-    let key = cache::key([PACKAGES.join(" "), OMITTED.join(" "), links.join(" ")]);
-    let entry = maker.ensure(KIND, &key, |folder| {
+    let entry = maker.ensure(KIND, &key(), |folder| {
         let packed = folder.join("userland.tar");
         events.step("fetch the guest's programs", |step| {
             let mut command = tree::mmdebstrap("extract", PACKAGES, folder)?;
@@ -94,11 +96,23 @@ pub fn ensure(maker: &Maker<'_>, events: &Events) -> Result<PathBuf> {
                 .arg(tree::source_line(&host::mirror()?, SUITE));
             program::run(step, "fetching the guest's programs (mmdebstrap)", command)
         })?;
-        let archive = folder.join("userland.cpio");
+        let archive = archive(folder);
         convert(&packed, &archive).map_err(Error::file("write", &archive))?;
         fs::remove_file(&packed).map_err(Error::file("remove", &packed))
     })?;
-    Ok(entry.join("userland.cpio"))
+    Ok(archive(&entry))
+}
+
+fn archive(entry: &Path) -> PathBuf {
+    entry.join("userland.cpio")
+}
+
+fn key() -> String {
+    let links: Vec<String> = LINKS
+        .iter()
+        .map(|(name, target)| format!("{name} {target}"))
+        .collect();
+    cache::key([PACKAGES.join(" "), OMITTED.join(" "), links.join(" ")])
 }
 
 fn convert(packed: &Path, target: &Path) -> io::Result<()> {
