@@ -127,7 +127,7 @@ pub struct CreateRegion {
     pub size: Option<Size>,
 
     /// The identity of a persistent region [default: a random one]
-    #[arg(short = 'U', long)]
+    #[arg(short = 'U', long, value_parser = uuid)]
     pub uuid: Option<String>,
 
     /// Who takes the region
@@ -187,6 +187,20 @@ pub enum Driver {
     Auto,
     /// Nobody: the region stays committed and unused
     None,
+}
+
+/// Five groups of hexadecimal digits.
+fn uuid(text: &str) -> Result<String, &'static str> {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths = groups.iter().map(|group| group.len());
+    let digits = groups
+        .iter()
+        .all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if digits && lengths.eq([8, 4, 4, 4, 12]) {
+        Ok(text.to_owned())
+    } else {
+        Err("a uuid looks like 6b2e9b1c-5d0a-4a70-9b63-2f3c1f0f7a11")
+    }
 }
 
 fn online_type() -> impl clap::builder::TypedValueParser<Value = OnlineType> {

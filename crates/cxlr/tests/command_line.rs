@@ -152,7 +152,19 @@ fn bad_input_changes_nothing() {
                 "online",
             ],
         ),
-        (2, &["create-region", "mem3", "--uuid", "x"]),
+        (
+            2,
+            &[
+                "create-region",
+                "mem3",
+                "--uuid",
+                "6b2e9b1c-5d0a-4a70-9b63-2f3c1f0f7a11",
+            ],
+        ),
+        (
+            2,
+            &["create-region", "-t", "pmem", "mem2", "--uuid", "6b2e9b1c"],
+        ),
         (2, &["hotplug", "region0"]),
         (2, &["hotplug", "region0", "offline"]),
         (2, &["hotplug", "region0", "sideways"]),
@@ -160,6 +172,10 @@ fn bad_input_changes_nothing() {
         (2, &["frobnicate"]),
         (4, &["create-region", "mem9"]),
         (4, &["create-region", "mem3"]),
+        (
+            4,
+            &["create-region", "-t", "pmem", "mem3", "-d", "decoder0.0"],
+        ),
         (4, &["create-region", "mem2", "mem3", "-s", "64G"]),
         (4, &["create-region", "mem2", "-d", "decoder7.7"]),
         (4, &["hotplug", "region9", "online"]),

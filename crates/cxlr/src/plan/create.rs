@@ -250,7 +250,8 @@ fn create(candidate: &Candidate<'_>, region: &str, request: &Request) -> Vec<Ste
     if let Some(uuid) = &request.uuid {
         steps.push(Step::new(
             format!("set the uuid of {region}"),
-            write(region, "uuid", uuid),
+            // The kernel wants exactly 37 characters here: the line must have its end.
+            write(region, "uuid", format!("{uuid}\n")),
         ));
     }
     steps.push(Step::new(

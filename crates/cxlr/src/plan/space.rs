@@ -153,6 +153,15 @@ fn no_capacity(snapshot: &Snapshot, memdev: &Memdev, mode: &str, free: u64, shar
     } else {
         memdev.pmem_size
     };
+    let place = format!("/sys/bus/cxl/devices/{}/{mode}/size", memdev.name);
+    if capacity == 0 {
+        return Refusal::new(
+            format!("{} has no {mode} capacity", memdev.name),
+            format!("each memdev of a {mode} region gives a share of its {mode} partition"),
+            "choose other memdevs or another --type (cxlr list shows what each has)",
+        )
+        .at(place);
+    }
     let endpoint = snapshot
         .endpoint_of(&memdev.name)
         .map_or("", |port| port.name.as_str());
@@ -176,7 +185,6 @@ fn no_capacity(snapshot: &Snapshot, memdev: &Memdev, mode: &str, free: u64, shar
             Size(orphan.dpa_size),
             orphan.name
         ),
-        None if capacity == 0 => format!("choose a memdev with {mode} capacity (cxlr list)"),
         None if taken == 0 => "choose a smaller size, or name more memdevs".to_owned(),
         None => format!(
             "choose a smaller size, or destroy a region on {}",
@@ -193,7 +201,7 @@ fn no_capacity(snapshot: &Snapshot, memdev: &Memdev, mode: &str, free: u64, shar
         rule,
         remedy,
     )
-    .at(format!("/sys/bus/cxl/devices/{}/{mode}/size", memdev.name))
+    .at(place)
 }
 
 /// Where the kernel will put a region: it takes the lowest free range that is large enough.
@@ -249,7 +257,11 @@ fn check_port(snapshot: &Snapshot, port: &Port, address: u64) -> Result<(), Refu
                 "each region takes one decoder of every port on the way, and this one has {}",
                 decoders.len()
             ),
-            format!("destroy one of {}", carried.join(", ")),
+            if let [only] = carried[..] {
+                format!("destroy {only}")
+            } else {
+                format!("destroy one of {}", carried.join(", "))
+            },
         )
         .at(place));
     }
