@@ -264,15 +264,34 @@ impl Guest {
     /// When the guest is gone.
     pub fn kernel_log(&self) -> Result<Vec<KernelRecord>> {
         // A mark of our own tells that all that was logged before it has arrived.
-        let mark = format!("lab: mark {}", self.marks.fetch_add(1, Ordering::Relaxed));
-        self.write("/dev/kmsg", &mark)?;
+        let mark = format!("{MARK}{}", self.marks.fetch_add(1, Ordering::Relaxed));
+        // Without its end of line the kernel would keep the record open, and show it to nobody.
+        self.write("/dev/kmsg", &format!("{mark}\n"))?;
         let records = self.link.wait(HANG, |state| {
             let arrived = state.kernel.iter().rev().any(|record| record.text == mark);
             arrived.then(|| state.kernel.clone())
         });
         let mut records = records.ok_or_else(|| self.broken("did not log our mark"))?;
-        records.retain(|record| !record.text.starts_with("lab: mark "));
+        records.retain(|record| !is_mark(record));
         Ok(records)
+    }
+
+    /// Waits until the kernel logs a line with `text` in it, after the first `from` (a length of [`Self::kernel_log`]).
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_for_log(&self, from: usize, text: &str) -> Result<()> {
+        let logged = self.link.wait(HANG, |state| {
+            let mut records = state
+                .kernel
+                .iter()
+                .filter(|record| !is_mark(record))
+                .skip(from);
+            records
+                .any(|record| record.text.contains(text))
+                .then_some(())
+        });
+        logged.ok_or_else(|| self.broken(&format!("never logged '{text}'")))
     }
 
     /// Checks that the kernel logged nothing since `from` (a length of [`Self::kernel_log`]) that a healthy one would not.
@@ -376,6 +395,13 @@ impl Drop for Guest {
             self.events.notice(error.to_string());
         }
     }
+}
+
+/// How our marks in the kernel's log begin.
+const MARK: &str = "lab: mark ";
+
+fn is_mark(record: &KernelRecord) -> bool {
+    record.text.starts_with(MARK)
 }
 
 /// A program without terminal, in `/copy`.

@@ -150,7 +150,7 @@ fn monitor_answers(guest: &Guest) -> Result<()> {
 fn warning_is_noticed(guest: &Guest) -> Result<()> {
     let before = guest.kernel_log()?.len();
     guest.assert_clean_log(before)?;
-    guest.write("/dev/kmsg", "<4>WARNING: CPU: 0 PID: 1 at a test")?;
+    guest.write("/dev/kmsg", "<4>WARNING: CPU: 0 PID: 1 at a test\n")?;
     ensure(
         guest.assert_clean_log(before).is_err(),
         "a warning fails the check",

@@ -31,7 +31,8 @@ fn create(guest: &Guest) -> Result<()> {
         "/sys/devices/system/memory/auto_online_blocks",
         "online_movable",
     )?;
-    guest.sh_ok("cxl create-region -t ram -m $(cxl list -M | jq -r '.[0].memdev')")?;
+    guest
+        .sh_ok("cxl create-region -t ram -d decoder0.0 -m $(cxl list -M | jq -r '.[0].memdev')")?;
     guest.wait_for("the region's dax device is bound to kmem", || {
         Ok(guest
             .sh("test -e /sys/bus/dax/drivers/kmem/dax0.0/state")?

@@ -23,6 +23,75 @@ pub fn loaded(topology: &str) -> Boot {
     Boot::new(catalogue::find(topology).expect("it is in the catalogue")).modules(Install::Loaded)
 }
 
+/// Fails with `sentence` unless `condition` holds.
+pub fn ensure(condition: bool, sentence: impl Into<String>) -> Result<()> {
+    if condition {
+        Ok(())
+    } else {
+        Err(Error::test(sentence))
+    }
+}
+
+/// The size of a memory block in bytes.
+pub fn block_size(guest: &Guest) -> Result<u64> {
+    let text = guest.read(&format!("{MEMORY}/block_size_bytes"))?;
+    u64::from_str_radix(&text, 16)
+        .map_err(|_| Error::test(format!("the size of a memory block is '{text}'")))
+}
+
+/// All memory of the system, in KiB.
+pub fn total_memory(guest: &Guest) -> Result<u64> {
+    let text = guest.sh_ok("awk '/^MemTotal:/ {print $2}' /proc/meminfo")?;
+    text.trim()
+        .parse()
+        .map_err(|_| Error::test(format!("MemTotal is '{text}'")))
+}
+
+/// How the system brings new memory online by itself: `offline`, `online`, `online_kernel` or `online_movable`.
+pub fn set_default(guest: &Guest, online_type: &str) -> Result<()> {
+    guest.write(&format!("{MEMORY}/auto_online_blocks"), online_type)
+}
+
+/// The default of Debian's kernel, which every shared guest has at the start of a test.
+pub const DEBIAN_DEFAULT: &str = "online";
+
+/// The file with the state of a memory block.
+pub fn block_file(block: u64) -> String {
+    format!("{MEMORY}/memory{block}/state")
+}
+
+/// The kernel's log from some moment on.
+pub struct Log<'g> {
+    guest: &'g Guest,
+    from: usize,
+}
+
+impl<'g> Log<'g> {
+    /// From now on.
+    pub fn from_now(guest: &'g Guest) -> Result<Self> {
+        let from = guest.kernel_log()?.len();
+        Ok(Self { guest, from })
+    }
+
+    /// Fails unless one line has all of these words in it.
+    pub fn assert_line(&self, words: &[&str]) -> Result<()> {
+        let log = self.guest.kernel_log()?;
+        let new = log.get(self.from..).unwrap_or_default();
+        let found = new
+            .iter()
+            .any(|record| words.iter().all(|word| record.text.contains(word)));
+        ensure(
+            found,
+            format!("no line of the kernel's log has all of {words:?}"),
+        )
+    }
+
+    /// Waits for a line with this text.
+    pub fn wait_for(&self, text: &str) -> Result<()> {
+        self.guest.wait_for_log(self.from, text)
+    }
+}
+
 /// A region of a guest.
 pub struct Region<'g> {
     guest: &'g Guest,
@@ -32,7 +101,9 @@ pub struct Region<'g> {
 impl<'g> Region<'g> {
     /// Commits a RAM region over memdevs, given as `cxlr` takes them, and leaves it without a driver.
     pub fn committed(guest: &'g Guest, arguments: &str) -> Result<Self> {
-        let created = guest.sh_ok(&format!("cxlr --json create-region -t ram --driver none {arguments}"))?;
+        let created = guest.sh_ok(&format!(
+            "cxlr --json create-region -t ram --driver none {arguments}"
+        ))?;
         let number = created
             .split("\"region\"")
             .nth(1)
@@ -49,6 +120,17 @@ impl<'g> Region<'g> {
         region.bind("cxl_sysram_region")?;
         guest.write(&region.online_type(), policy)?;
         region.bind_kmem()?;
+        Ok(region)
+    }
+
+    /// The same, bound to the stock driver; its memory is with kmem.
+    pub fn stock(guest: &'g Guest, arguments: &str) -> Result<Self> {
+        let region = Self::committed(guest, arguments)?;
+        region.bind("cxl_region")?;
+        let state = format!("{}/state", region.dax_on_bus());
+        guest.wait_for("the region's dax device is bound to kmem", || {
+            Ok(guest.read(&state).is_ok())
+        })?;
         Ok(region)
     }
 
@@ -70,7 +152,15 @@ impl<'g> Region<'g> {
     /// The folder of its dax device.
     pub fn dax(&self) -> String {
         let number = self.number;
-        format!("{}/sysram_region{number}/dax_region{number}/dax{number}.0", self.path())
+        format!(
+            "{}/sysram_region{number}/dax_region{number}/dax{number}.0",
+            self.path()
+        )
+    }
+
+    /// The same folder as the dax bus shows it, whoever made the device.
+    pub fn dax_on_bus(&self) -> String {
+        format!("/sys/bus/dax/devices/dax{}.0", self.number)
     }
 
     /// The file with the state of its dax device.
@@ -80,12 +170,14 @@ impl<'g> Region<'g> {
 
     /// Names the region in the driver's `bind` file.
     pub fn bind(&self, driver: &str) -> Result<()> {
-        self.guest.write(&format!("{DRIVERS}/{driver}/bind"), &self.name())
+        self.guest
+            .write(&format!("{DRIVERS}/{driver}/bind"), &self.name())
     }
 
     /// Names the region in the driver's `unbind` file.
     pub fn unbind(&self, driver: &str) -> Result<()> {
-        self.guest.write(&format!("{DRIVERS}/{driver}/unbind"), &self.name())
+        self.guest
+            .write(&format!("{DRIVERS}/{driver}/unbind"), &self.name())
     }
 
     /// Names its `sysram_regionN` in the `bind` file of the driver that hands it to kmem.
@@ -101,11 +193,12 @@ impl<'g> Region<'g> {
         let hexadecimal = |path: String| -> Result<u64> {
             let text = self.guest.read(&path)?;
             let digits = text.trim().trim_start_matches("0x");
-            u64::from_str_radix(digits, 16).map_err(|_| Error::test(format!("{path} reads '{text}'")))
+            u64::from_str_radix(digits, 16)
+                .map_err(|_| Error::test(format!("{path} reads '{text}'")))
         };
         let start = hexadecimal(format!("{}/resource", self.path()))?;
         let size = hexadecimal(format!("{}/size", self.path()))?;
-        let block = hexadecimal(format!("{MEMORY}/block_size_bytes"))?;
+        let block = block_size(self.guest)?;
         Ok((start.div_ceil(block)..(start + size) / block).collect())
     }
 
@@ -117,7 +210,12 @@ impl<'g> Region<'g> {
              elif test \"$(cat $b/state)\" = online; then cat $b/valid_zones; else cat $b/state; fi; done",
             numbers.join(" ")
         );
-        Ok(self.guest.sh_ok(&script)?.lines().map(str::to_string).collect())
+        Ok(self
+            .guest
+            .sh_ok(&script)?
+            .lines()
+            .map(str::to_string)
+            .collect())
     }
 
     /// Fails unless every block is what is asked for, as [`Self::zones`] names it.
@@ -126,11 +224,16 @@ impl<'g> Region<'g> {
         if !zones.is_empty() && zones.iter().all(|zone| zone == wanted) {
             return Ok(());
         }
-        Err(Error::test(format!("not all blocks of {} are '{wanted}': {zones:?}", self.name())))
+        Err(Error::test(format!(
+            "not all blocks of {} are '{wanted}': {zones:?}",
+            self.name()
+        )))
     }
 
     /// Unbinds and deletes it.
     pub fn destroy(self) -> Result<()> {
-        self.guest.sh_ok(&format!("cxlr destroy-region {}", self.name())).map(drop)
+        self.guest
+            .sh_ok(&format!("cxlr destroy-region {}", self.name()))
+            .map(drop)
     }
 }
