@@ -27,8 +27,10 @@ const SECTIONS: [(&str, &[&str]); 4] = [
              /sys/bus/dax/drivers_autoprobe is 0 while the region is given to cxl_region, and \
              /sys/devices/system/memory/auto_online_blocks is the wanted online type while kmem takes the device. Both are \
              always put back, unless the tool is killed with SIGKILL. The blocks are added and brought online under one \
-             lock of the kernel, so udev finds none of them offline; other memory that is hot-plugged in that moment comes \
-             online in the same way. Afterwards nothing keeps other agents from changing blocks.",
+             lock of the kernel, so udev finds none of them offline; \
+             other memory that is hot-plugged in that moment comes online in the same way, and another dax device \
+             that appears in that moment stays without a driver until one is bound to it (/sys/bus/dax/drivers_probe). \
+             Afterwards nothing keeps other agents from changing blocks.",
             "Where kmem has neither state nor hotplug, unplugging takes blocks offline one by one; when one refuses, those \
              before it go back into their zones. Another agent can see, and use, the blocks in between.",
             "Success is counted: after each change all blocks of the device are read, and one that is not as asked for \

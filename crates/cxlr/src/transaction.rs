@@ -66,7 +66,7 @@ pub fn run(tree: &dyn Tree, interrupt: &Interrupt, steps: &[Step]) -> Result<(),
         let result = if interrupt.is_asked() {
             Err(Cause::Interrupted.into())
         } else {
-            act(tree, &step.action)
+            act(tree, interrupt, &step.action)
         };
         let Err(Trouble { cause, mut left }) = result else {
             continue;
@@ -89,10 +89,12 @@ pub fn run(tree: &dyn Tree, interrupt: &Interrupt, steps: &[Step]) -> Result<(),
 
 /// Undoes steps in reverse; tells what is left.
 fn undo(tree: &dyn Tree, done: &[Step]) -> Vec<String> {
+    // Undoing runs to its end, whoever asks to stop.
+    let never = Interrupt::default();
     let mut left = Vec::new();
     for (number, step) in done.iter().enumerate().rev() {
         for action in &step.undo {
-            let Err(trouble) = act(tree, action) else {
+            let Err(trouble) = act(tree, &never, action) else {
                 continue;
             };
             left.push(format!("undo \"{}\": {}", step.what, trouble.cause));
@@ -108,7 +110,7 @@ fn undo(tree: &dyn Tree, done: &[Step]) -> Vec<String> {
     left
 }
 
-fn act(tree: &dyn Tree, action: &Action) -> Result<(), Trouble> {
+fn act(tree: &dyn Tree, interrupt: &Interrupt, action: &Action) -> Result<(), Trouble> {
     match action {
         Action::Write { path, value } => Ok(tree.write(path, value)?),
         Action::Hold {
@@ -116,13 +118,15 @@ fn act(tree: &dyn Tree, action: &Action) -> Result<(), Trouble> {
             value,
             during,
         } => hold(tree, path, value, || {
-            during.iter().try_for_each(|action| act(tree, action))
+            during
+                .iter()
+                .try_for_each(|action| act(tree, interrupt, action))
         }),
         Action::Bind {
             driver,
             device,
             appears,
-        } => bind(tree, driver, device, appears.as_ref()),
+        } => bind(tree, interrupt, driver, device, appears.as_ref()),
         Action::Unbind { driver, device } => unbind(tree, driver, device),
         Action::BindKmem(devices) => look_up(tree, devices)?
             .iter()
@@ -166,6 +170,7 @@ fn hold(
 
 fn bind(
     tree: &dyn Tree,
+    interrupt: &Interrupt,
     driver: &str,
     device: &str,
     appears: Option<&Appears>,
@@ -184,6 +189,9 @@ fn bind(
         };
         if !devices.is_empty() && devices.iter().all(settled) {
             return Ok(());
+        }
+        if interrupt.is_asked() {
+            return Err(Cause::Interrupted.into());
         }
         if !events.wait(PATIENCE)? {
             let what = if appears.with_kmem {

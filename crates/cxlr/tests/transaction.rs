@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::path::Path;
+use std::path::PathBuf;
+
 use common::*;
 use cxl_sysfs::Goal;
 use cxl_sysfs::Snapshot;
@@ -10,6 +13,8 @@ use cxl_sysfs::Tree;
 use cxl_sysfs::fixture::Kmem;
 use cxl_sysfs::fixture::Machine;
 use cxl_sysfs::fixture::Topology;
+use cxl_sysfs::tree::Events;
+use cxl_sysfs::tree::Guard;
 use cxlr::interrupt::Interrupt;
 use cxlr::plan;
 use cxlr::plan::Step;
@@ -439,4 +444,97 @@ fn what_the_policy_forbids_is_refused_before_anything_is_unplugged() {
         hotplug_plan(&machine, Goal::Unplugged).is_ok(),
         "unplugging is never forbidden"
     );
+}
+
+/// A machine on which someone asks to stop while the kernel is still creating the dax device.
+struct StopsWhileWaiting<'a> {
+    machine: &'a Machine,
+    interrupt: Interrupt,
+}
+
+impl Tree for StopsWhileWaiting<'_> {
+    fn read(&self, path: &Path) -> cxl_sysfs::Result<String> {
+        self.machine.read(path)
+    }
+    fn write(&self, path: &Path, value: &str) -> cxl_sysfs::Result<()> {
+        self.machine.write(path, value)
+    }
+    fn entries(&self, path: &Path) -> cxl_sysfs::Result<Vec<String>> {
+        self.machine.entries(path)
+    }
+    fn link(&self, path: &Path) -> cxl_sysfs::Result<PathBuf> {
+        self.machine.link(path)
+    }
+    fn exists(&self, path: &Path) -> bool {
+        self.machine.exists(path)
+    }
+    fn events(&self) -> cxl_sysfs::Result<Box<dyn Events>> {
+        self.interrupt.ask();
+        self.machine.events()
+    }
+    fn lock(&self) -> cxl_sysfs::Result<Guard> {
+        self.machine.lock()
+    }
+}
+
+#[test]
+fn a_signal_while_waiting_for_the_kernel_undoes_what_was_done() {
+    let machine = two_memdevs().build();
+    let before = looks(&machine);
+    let snapshot = Snapshot::read(&machine).expect("a snapshot");
+    let request = request(&["mem0", "mem1"], Wanted::Sysram(OnlineType::OnlineMovable));
+    let plan = plan::create::plan(&snapshot, &request).expect("a plan");
+    let interrupt = Interrupt::default();
+    let tree = StopsWhileWaiting {
+        machine: &machine,
+        interrupt: interrupt.clone(),
+    };
+    let failure = transaction::run(&tree, &interrupt, &plan.steps).expect_err("interrupted");
+    assert!(matches!(failure.cause, Cause::Interrupted), "{failure}");
+    assert_eq!(failure.left, Vec::<String>::new());
+    assert_same(&before, &looks(&machine), "as before");
+}
+
+#[test]
+fn a_target_that_is_refused_and_kept_is_taken_out_again() {
+    let machine = Topology::new()
+        .host_bridge("hb0")
+        .switch("sw0", "hb0")
+        .switch("sw1", "hb0")
+        .memdev("sw0", GIB)
+        .memdev("sw0", GIB)
+        .memdev("sw1", GIB)
+        .memdev("sw1", GIB)
+        .window(8 * GIB, 256, &["hb0"])
+        .build();
+    let before = looks(&machine);
+    let snapshot = Snapshot::read(&machine).expect("a snapshot");
+    let request = request(&["mem0", "mem2", "mem1", "mem3"], Wanted::Nothing);
+    let mut steps = plan::create::plan(&snapshot, &request)
+        .expect("a plan")
+        .steps;
+    // The order that the planner never chooses: the kernel sees that it is wrong when the last target is there, and
+    // refuses that one without letting go of it.
+    for action in steps
+        .iter_mut()
+        .flat_map(|step| std::iter::once(&mut step.action).chain(&mut step.undo))
+    {
+        let plan::Action::Write { path, .. } = action else {
+            continue;
+        };
+        for (from, to) in [("target1", "target2"), ("target2", "target1")] {
+            if path.ends_with(from) {
+                path.set_file_name(to);
+                break;
+            }
+        }
+    }
+    let failure =
+        transaction::run(&machine, &Interrupt::default(), &steps).expect_err("a wrong order");
+    assert!(
+        failure.step.starts_with("put mem3 at position 3"),
+        "{failure}"
+    );
+    assert_eq!(failure.left, Vec::<String>::new());
+    assert_same(&before, &looks(&machine), "as before");
 }
