@@ -18,7 +18,7 @@ use kernel::{
         Arc,
         Completion, //
     },
-    workqueue, //
+    workqueue::Queue, //
 };
 
 /// The name under which `/proc/iomem` shows the memory that this module added.
@@ -156,7 +156,11 @@ pub fn offline_and_remove_unsignalled(ranges: KVec<Range<u64>>) -> Result {
         GFP_KERNEL,
     )?;
     let worker = job.clone();
-    workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+    // The queue that `kernel::workqueue` calls unbound is deprecated, and the kernel says so.
+    //
+    // SAFETY: The kernel's queues are there before any module is, and stay.
+    let queue = unsafe { Queue::from_raw(bindings::system_dfl_wq) };
+    queue.try_spawn(GFP_KERNEL, move || {
         let errno = offline_and_remove(&ranges).map_or_else(|error| error.to_errno(), |()| 0);
         worker.errno.store(errno, Relaxed);
         worker.done.complete_all();
