@@ -32,7 +32,7 @@ use crate::running::Running;
 use crate::topology::Topology;
 
 /// After so long without an end, something hangs. Deadlines are for that alone: nothing waits for one to pass.
-pub const HANG: Duration = Duration::from_secs(300);
+pub const HANG: Duration = Duration::from_mins(5);
 
 /// How many lines of the console an error shows.
 const CONSOLE_LINES: usize = 60;

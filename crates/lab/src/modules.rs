@@ -167,9 +167,12 @@ pub fn check_format(
         command.arg(format!("{}/.rustfmt.toml", tree.source()));
         let rust = sources
             .iter()
-            .map(|(path, _)| path)
-            .filter(|path| path.starts_with("kernel/") && path.ends_with(".rs"));
-        command.args(rust.map(|path| format!("/work/{path}")));
+            .map(|(path, _)| Path::new(path))
+            .filter(|path| {
+                path.starts_with("kernel")
+                    && path.extension().is_some_and(|extension| extension == "rs")
+            });
+        command.args(rust.map(|path| Path::new("/work").join(path)));
         program::run(step, "rustfmt on the kernel modules", command).map(drop)
     })
 }

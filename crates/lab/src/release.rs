@@ -104,8 +104,7 @@ fn package_names(step: &Step, mirror: &str, scratch: &Path) -> Result<Vec<String
         ),
     )?;
     write("status", String::new())?;
-    let mut configuration = host::acquire_options().join("\n");
-    for (name, value) in [
+    let folders = [
         ("Dir::State", scratch.to_owned()),
         ("Dir::State::lists", path("lists")),
         ("Dir::State::status", path("status")),
@@ -113,11 +112,22 @@ fn package_names(step: &Step, mirror: &str, scratch: &Path) -> Result<Vec<String
         ("Dir::Etc::sourcelist", path("sources.list")),
         ("Dir::Etc::sourceparts", path("parts")),
         ("Dir::Etc::preferencesparts", path("parts")),
-    ] {
-        configuration.push_str(&format!("\n{name} \"{}\";", value.display()));
-    }
-    configuration.push_str("\nAPT::Architecture \"amd64\";\nAPT::Sandbox::User \"root\";\nAPT::Update::Error-Mode \"any\";\n");
-    write("apt.conf", configuration)?;
+    ];
+    let options = [
+        "APT::Architecture \"amd64\";",
+        "APT::Sandbox::User \"root\";",
+        "APT::Update::Error-Mode \"any\";",
+    ];
+    let configuration: Vec<String> = host::acquire_options()
+        .into_iter()
+        .chain(options.map(str::to_owned))
+        .chain(
+            folders
+                .iter()
+                .map(|(name, value)| format!("{name} \"{}\";", value.display())),
+        )
+        .collect();
+    write("apt.conf", configuration.join("\n") + "\n")?;
     let apt = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);
         command

@@ -92,23 +92,23 @@ impl Topology {
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = Arguments::default();
-        let mut machine = String::from("q35,cxl=on,hmat=on,sata=off,smbus=off,i8042=off");
+        let mut machine = vec!["q35,cxl=on,hmat=on,sata=off,smbus=off,i8042=off".to_owned()];
         for (number, window) in self.windows.iter().enumerate() {
-            machine += &format!(",cxl-fmw.{number}.size={}", size(window.size));
-            for (position, target) in window.targets.iter().enumerate() {
-                machine += &format!(",cxl-fmw.{number}.targets.{position}=bridge{target}");
-            }
-            if let Some(granularity) = window.granularity {
-                machine += &format!(
-                    ",cxl-fmw.{number}.interleave-granularity={}",
+            machine.push(format!("cxl-fmw.{number}.size={}", size(window.size)));
+            machine.extend(window.targets.iter().enumerate().map(|(position, target)| {
+                format!("cxl-fmw.{number}.targets.{position}=bridge{target}")
+            }));
+            machine.extend(window.granularity.map(|granularity| {
+                format!(
+                    "cxl-fmw.{number}.interleave-granularity={}",
                     size(granularity)
-                );
-            }
+                )
+            }));
         }
         if self.nvdimm.is_some() {
-            machine += ",nvdimm=on";
+            machine.push("nvdimm=on".to_owned());
         }
-        arguments.push("-M", machine);
+        arguments.push("-M", machine.join(","));
         arguments.push(
             "-m",
             format!(
@@ -189,11 +189,13 @@ impl Arguments {
 
     fn memory_device(&mut self, device: &MemoryDevice, bus: &str) {
         let serial = device.serial;
-        let mut options = format!("cxl-type3,bus={bus},id=memory-{serial:x},sn={serial:#x}");
+        let mut options = vec![format!(
+            "cxl-type3,bus={bus},id=memory-{serial:x},sn={serial:#x}"
+        )];
         if let Some(bytes) = device.volatile {
             let backend = format!("volatile-{serial:x}");
             self.backend(&backend, bytes, device.sparse);
-            options += &format!(",volatile-memdev={backend}");
+            options.push(format!("volatile-memdev={backend}"));
         }
         if let Some(bytes) = device.persistent {
             let (backend, labels) = (
@@ -202,9 +204,9 @@ impl Arguments {
             );
             self.backend(&backend, bytes, device.sparse);
             self.backend(&labels, MIB, false);
-            options += &format!(",persistent-memdev={backend},lsa={labels}");
+            options.push(format!("persistent-memdev={backend},lsa={labels}"));
         }
-        self.push("-device", options);
+        self.push("-device", options.join(","));
     }
 
     fn backend(&mut self, id: &str, bytes: u64, sparse: bool) {
@@ -228,4 +230,61 @@ fn size(bytes: u64) -> String {
             || bytes.to_string(),
             |(unit, letter)| format!("{}{letter}", bytes / unit),
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_in_the_largest_unit_that_divides_them() {
+        let written = [9218 * MIB, 4 * GIB, 8 << 10, 1000].map(size);
+        assert_eq!(written, ["9218M", "4G", "8K", "1000"]);
+    }
+
+    #[test]
+    fn names_and_serial_numbers_are_unique() {
+        let all = catalogue::all();
+        for (position, topology) in all.iter().enumerate() {
+            assert!(
+                all[..position]
+                    .iter()
+                    .all(|other| other.name != topology.name)
+            );
+            let serials: Vec<u64> = topology
+                .memory_devices()
+                .map(|device| device.serial)
+                .collect();
+            let expected: Vec<u64> = (catalogue::FIRST_SERIAL..).take(serials.len()).collect();
+            assert_eq!(serials, expected, "{}", topology.name);
+        }
+    }
+
+    #[test]
+    fn every_topology_leaves_room_for_memory_affinity() {
+        for topology in catalogue::all() {
+            assert!(topology.memory_limit > topology.memory, "{}", topology.name);
+        }
+    }
+
+    #[test]
+    fn arguments_are_those_on_which_the_stock_kernel_was_seen_to_work() {
+        let text: Vec<String> = catalogue::all()
+            .iter()
+            .map(|topology| {
+                let arguments = topology.arguments().join(" ").replace(" -", "\n    -");
+                format!("{}\n    {arguments}\n", topology.name)
+            })
+            .collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_known_ones() {
+        let error = catalogue::find("tow").unwrap_err().to_string();
+        assert!(
+            error.contains("'tow'") && error.contains("bridges-2x2"),
+            "{error}"
+        );
+    }
 }

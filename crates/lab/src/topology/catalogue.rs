@@ -31,6 +31,7 @@ pub fn find(name: &str) -> Result<Topology> {
 
 /// All topologies that have names.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "a list, one entry after the other")]
 pub fn all() -> Vec<Topology> {
     vec![
         Topology {

@@ -105,7 +105,7 @@ fn side_by_side(guest: &Guest) -> Result<()> {
     reader.control().input(b"through the pipe").map_err(gone)?;
     reader.control().close_input().map_err(gone)?;
     sleeper.control().signal(9).map_err(gone)?;
-    let deadline = Duration::from_secs(60);
+    let deadline = Duration::from_mins(1);
     ensure(
         reader.output(deadline)?.stdout == "through the pipe",
         "input arrives",
