@@ -48,6 +48,7 @@ fn bring_up<'g>(
     memdev: &str,
     policy: &str,
 ) -> Result<Region<'g>> {
+    witness.take(&[])?;
     let before = total_memory(guest)?;
     let region = Region::committed(guest, memdev)?;
     region.bind("cxl_sysram_region")?;
@@ -338,7 +339,6 @@ fn online_type_comes_first(guest: &Guest) -> Result<()> {
     guest.write_refused(&bind, &name, Errno::NXIO)?;
     for word in [
         "invalid",
-        "",
         "\n",
         "movable",
         "ONLINE",
