@@ -266,6 +266,16 @@ fn make(folder: &Path, offer: &Offer, mirror: &str, events: &Events) -> Result<(
     archive_modules(&root, &offer.release, &modules).map_err(Error::file("write", &modules))
 }
 
+/// How dpkg installs into the tree: what only people read is left out, and nothing waits for the disk, since a tree that
+/// was interrupted is thrown away.
+const DPKG_OPTIONS: &[&str] = &[
+    "force-unsafe-io",
+    "path-exclude=/usr/share/doc/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/man/*",
+];
+
 /// The beginning of an mmdebstrap command; what it keeps for itself meanwhile lies in `scratch`.
 ///
 /// # Errors
@@ -280,6 +290,9 @@ pub fn mmdebstrap(variant: &str, packages: &[&str], scratch: &Path) -> Result<Co
     command.arg("--aptopt=APT::Install-Recommends \"false\"");
     for option in host::acquire_options() {
         command.arg(format!("--aptopt={option}"));
+    }
+    for option in DPKG_OPTIONS {
+        command.arg(format!("--dpkgopt={option}"));
     }
     command.arg(format!("--include={}", packages.join(",")));
     Ok(command)
