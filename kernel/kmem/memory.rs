@@ -97,6 +97,8 @@ pub struct Memory {
     /// Blocks that are online, and the zone of the last that went online, for the zone guard.
     online: Atomic<u64>,
     online_movable: AtomicFlag,
+    /// The block that went offline last, plus one; 0 for none since an unplug began.
+    last_offlined: Atomic<u64>,
     /// The changes of the moment are the driver's own, which are notified once at the end.
     in_transition: AtomicFlag,
     /// No memory comes back: the device below is on its way out.
@@ -168,6 +170,7 @@ impl Memory {
                 last_requested: Atomic::new(0),
                 online: Atomic::new(0),
                 online_movable: AtomicFlag::new(false),
+                last_offlined: Atomic::new(0),
                 in_transition: AtomicFlag::new(false),
                 frozen: AtomicFlag::new(false),
                 group,
@@ -339,14 +342,16 @@ impl Memory {
         Ok(())
     }
 
-    /// Takes note that a block went online or offline, whoever did it.
+    /// Takes note that the block in `range` went online or offline, whoever did it.
     ///
     /// The hotplug lock, which the caller holds, orders these notes.
-    pub fn block_changed(&self, online: bool) {
+    pub fn block_changed(&self, range: &Range<u64>, online: bool) {
         let before = self.online.load(Relaxed);
         let after = if online {
             before.saturating_add(1)
         } else {
+            let block = range.start / hotplug::block_size();
+            self.last_offlined.store(block.saturating_add(1), Relaxed);
             before.saturating_sub(1)
         };
         self.online.store(after, Relaxed);
@@ -407,7 +412,7 @@ impl Memory {
 
         result.map_err(|failure| {
             pr_err!("{}: {}\n", self.label(), Text(&failure));
-            Error::from_errno(-failure.cause.errno(|reason| -reason.0.to_errno()))
+            Error::from_errno(-failure.cause.errno(|reason| -reason.error.to_errno()))
         })
     }
 
@@ -480,8 +485,8 @@ impl Machine for Run<'_> {
             .copied()
             .enumerate()
             .find(|(_, blocks)| blocks.covers(piece))
-            .ok_or(Reason(EINVAL))?;
-        self.plugged.reserve(index, blocks).map_err(Reason)?;
+            .ok_or(Reason::from(EINVAL))?;
+        self.plugged.reserve(index, blocks)?;
         self.memory
             .group
             .add(
@@ -489,7 +494,7 @@ impl Machine for Run<'_> {
                 self.memory.memmap_on_memory,
                 online_type.mmop(),
             )
-            .map_err(Reason)
+            .map_err(Reason::from)
     }
 
     fn offline_and_remove(
@@ -498,26 +503,59 @@ impl Machine for Run<'_> {
         purpose: Purpose,
     ) -> Result<(), Reason> {
         let mut ranges = KVec::new();
-        for piece in pieces {
+        for piece in pieces.clone() {
             ranges
                 .push(physical(piece), GFP_KERNEL)
-                .map_err(|error| Reason(error.into()))?;
+                .map_err(Error::from)?;
         }
-        match purpose {
+        self.memory.last_offlined.store(0, Relaxed);
+        let result = match purpose {
             Purpose::Transition => hotplug::offline_and_remove(&ranges),
             Purpose::Rollback => hotplug::offline_and_remove_unsignalled(ranges),
+        };
+        result.map_err(|error| Reason {
+            error,
+            block: self.stopped_at(pieces),
+        })
+    }
+}
+
+impl Run<'_> {
+    /// The block of `pieces` at which the kernel stopped to take them offline in this order.
+    ///
+    /// It does not tell. But those before went offline, and what it then brought back is online
+    /// again; of those after the last of them, the first that is online is the one.
+    fn stopped_at(&self, pieces: impl Iterator<Item = Blocks>) -> Option<u64> {
+        let last = self.memory.last_offlined.load(Relaxed).checked_sub(1);
+        let mut rest = pieces.flat_map(|piece| piece.iter());
+        if let Some(last) = last {
+            rest.find(|block| *block == last)?;
         }
-        .map_err(Reason)
+        rest.find(|block| block_state(*block).is_online())
     }
 }
 
 /// Why the kernel refused.
 #[derive(Clone, Copy)]
-struct Reason(Error);
+struct Reason {
+    error: Error,
+    /// The block in question, where only one is.
+    block: Option<u64>,
+}
+
+impl From<Error> for Reason {
+    fn from(error: Error) -> Self {
+        Self { error, block: None }
+    }
+}
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.error, f)?;
+        match self.block {
+            Some(block) => write!(f, " at {}", Physical(Blocks::single(block))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -102,8 +102,8 @@ impl Listener for ZoneGuard {
         };
         match event {
             Event::GoingOnline(range, zone) => memory.going_online(range, *zone)?,
-            Event::Online(_) => memory.block_changed(true),
-            Event::Offline(_) => memory.block_changed(false),
+            Event::Online(range) => memory.block_changed(range, true),
+            Event::Offline(range) => memory.block_changed(range, false),
         }
         Ok(())
     }
