@@ -28,6 +28,7 @@ const KIND: &str = "userlands";
 const PACKAGES: &[&str] = &[
     "base-passwd",
     "bash",
+    "bc",
     "coreutils",
     "cxl",
     "dash",
