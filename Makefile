@@ -13,6 +13,10 @@ LAB := cargo run --quiet -p lab --
 help: ## Show this
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
+.PHONY: demo
+demo: toolchain ## Show the main job on the real kernel, and the same steps on a stock one
+	@$(LAB) demo
+
 .PHONY: test
 test: toolchain ## Check everything: format, lints, unit tests, tests on the real kernel
 	cargo fmt --all --check

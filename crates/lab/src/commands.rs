@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The commands that `lab` understands.
 
+mod demo;
 mod run;
 mod shell;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -57,6 +59,8 @@ enum Command {
         #[command(flatten)]
         guest: GuestArguments,
     },
+    /// Show the main job as a narrated tour, and the same steps on a stock kernel.
+    Demo,
     /// Build the kernel modules.
     Modules {
         /// Check them with the kernel's clippy.
@@ -132,6 +136,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Shell { guest } => {
             let boot = guest.boot()?;
             return shell::run(&Lab::open(&events)?, boot);
+        }
+        Command::Demo => {
+            let started = Instant::now();
+            return demo::run(&Lab::open(&events)?, started, json);
         }
         Command::Modules { clippy, fmt_check } => {
             if clippy || fmt_check {
