@@ -2,15 +2,25 @@
 //! Tests on the real kernel, one file for each subject.
 
 mod agent;
+mod attributes;
 mod fault;
 mod policy;
+mod selftests;
 mod stock;
 mod support;
+mod transitions;
 mod witness;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests = [agent::tests(), policy::tests(), stock::tests()];
+    let tests = [
+        agent::tests(),
+        attributes::tests(),
+        policy::tests(),
+        selftests::tests(),
+        stock::tests(),
+        transitions::tests(),
+    ];
     lab::suite::run(tests.into_iter().flatten().collect())
 }

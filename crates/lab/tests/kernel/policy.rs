@@ -225,8 +225,9 @@ fn relentless_agent(guest: &Guest) -> Result<()> {
         region.assert_all("Movable")?;
     }
     // With one block offline the agent has its chance; each of its attempts is refused.
+    let log = Log::from_now(guest)?;
     guest.write(&block_file(blocks[3]), "offline")?;
-    guest.wait_for_log(guest.kernel_log()?.len(), "online_kernel is against")?;
+    log.wait_for("online_kernel is against")?;
     agent
         .control()
         .signal(9)
@@ -288,11 +289,10 @@ fn single_blocks(guest: &Guest) -> Result<()> {
 
 fn requests_against_it(guest: &Guest) -> Result<()> {
     let region = Region::sysram(guest, "mem0", "online_movable")?;
-    let hotplug = format!("{}/hotplug", region.dax());
     let refused = [
         (region.state(), "online"),
         (region.state(), "online_kernel"),
-        (hotplug, "online"),
+        (region.hotplug(), "online"),
     ];
     let witness = Witness::start(guest)?;
     for (state, zones) in [("online_movable", "Movable"), ("unplugged", "absent")] {

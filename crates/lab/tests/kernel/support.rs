@@ -168,6 +168,11 @@ impl<'g> Region<'g> {
         format!("{}/state", self.dax())
     }
 
+    /// The other spelling of it.
+    pub fn hotplug(&self) -> String {
+        format!("{}/hotplug", self.dax())
+    }
+
     /// Names the region in the driver's `bind` file.
     pub fn bind(&self, driver: &str) -> Result<()> {
         self.guest

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A transition over a whole device happens entirely or not at all, wherever it fails.
+
+use lab::Error;
+use lab::Guest;
+use lab::Result;
+use lab::guest;
+use lab::running::Running;
+use lab::running::Step;
+use lab::suite::Test;
+use lab_protocol::End;
+use rustix::io::Errno;
+
+use crate::fault::Fault;
+use crate::support::DRIVERS;
+use crate::support::Log;
+use crate::support::MEMORY;
+use crate::support::Region;
+use crate::support::block_file;
+use crate::support::ensure;
+use crate::support::loaded;
+use crate::support::total_memory;
+
+/// All tests of this subject.
+pub fn tests() -> Vec<Test> {
+    let one = || loaded("one");
+    vec![
+        Test::new(
+            "transition: a block that fails as the region is bound leaves nothing behind",
+            one(),
+            bind_fails,
+        ),
+        Test::new(
+            "transition: a block that fails as the device is plugged leaves it unplugged",
+            one(),
+            plug_fails,
+        ),
+        Test::new(
+            "transition: a block that fails as a mixed device is completed leaves it as it was",
+            one(),
+            completion_fails,
+        ),
+        Test::new(
+            "transition: a block that cannot go offline leaves the device online",
+            one(),
+            unplug_fails,
+        ),
+        Test::new(
+            "transition: a rollback that fails too is told, and the policy's word repairs it",
+            one(),
+            rollback_fails,
+        ),
+        Test::new(
+            "transition: a pinned page holds an unplug up until a signal, which undoes it",
+            one(),
+            pinned_page,
+        ),
+        Test::new(
+            "transition: a mixed device is completed by its policy's word, or unplugged",
+            one(),
+            mixed_device,
+        ),
+    ]
+}
+
+/// The first, a middle and the last of the region's blocks: the kernel is told to work on them in pieces, which begin and
+/// end there.
+fn chosen(region: &Region<'_>) -> Result<[u64; 5]> {
+    let blocks = region.blocks()?;
+    let last = blocks.len() - 1;
+    Ok([0, 1, last / 2, last - 1, last].map(|index| blocks[index]))
+}
+
+fn state_is(guest: &Guest, region: &Region<'_>, wanted: &str) -> Result<()> {
+    let found = guest.read(&region.state())?;
+    ensure(
+        found == wanted,
+        format!("state reads '{found}' and should read '{wanted}'"),
+    )
+}
+
+fn memory_block(block: u64) -> String {
+    format!("memory{block}")
+}
+
+fn bind_fails(guest: &Guest) -> Result<()> {
+    let fault = Fault::load(guest)?;
+    let region = Region::committed(guest, "mem0")?;
+    region.bind("cxl_sysram_region")?;
+    guest.write(&region.online_type(), "online_movable")?;
+    let sysram = format!("sysram_{}", region.name());
+    let total = total_memory(guest)?;
+    for block in chosen(&region)? {
+        fault.refuse_online(block)?;
+        let log = Log::from_now(guest)?;
+        guest.write_refused(
+            &format!("{DRIVERS}/cxl_dax_kmem_region/bind"),
+            &sysram,
+            Errno::IO,
+        )?;
+        log.assert_line(&[&region.name(), &memory_block(block), "rolled back"])?;
+        region.assert_all("absent")?;
+        ensure(
+            total_memory(guest)? == total,
+            "no memory is left in the system",
+        )?;
+        let left = guest.sh_ok("ls /sys/bus/dax/devices; grep -E 'dax|kmem' /proc/iomem; true")?;
+        ensure(
+            left.is_empty(),
+            format!("nothing of the device is left: {left}"),
+        )?;
+        let policy = guest.read(&region.online_type())?;
+        ensure(
+            policy == "online_movable",
+            format!("the policy is still set: '{policy}'"),
+        )?;
+    }
+    fault.mend()?;
+    region.bind_kmem()?;
+    region.assert_all("Movable")?;
+    region.destroy()?;
+    fault.unload()
+}
+
+fn plug_fails(guest: &Guest) -> Result<()> {
+    let fault = Fault::load(guest)?;
+    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    for block in chosen(&region)? {
+        guest.write(&region.state(), "unplugged")?;
+        let total = total_memory(guest)?;
+        fault.refuse_online(block)?;
+        let log = Log::from_now(guest)?;
+        guest.write_refused(&region.state(), "online_movable", Errno::IO)?;
+        log.assert_line(&[&region.name(), &memory_block(block), "rolled back"])?;
+        region.assert_all("absent")?;
+        state_is(guest, &region, "unplugged")?;
+        ensure(
+            total_memory(guest)? == total,
+            "no memory is left in the system",
+        )?;
+        fault.mend()?;
+        guest.write(&region.state(), "online_movable")?;
+        region.assert_all("Movable")?;
+    }
+    region.destroy()?;
+    fault.unload()
+}
+
+fn completion_fails(guest: &Guest) -> Result<()> {
+    let fault = Fault::load(guest)?;
+    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    for block in chosen(&region)? {
+        guest.write(&block_file(block), "offline")?;
+        let before = region.zones()?;
+        fault.refuse_online(block)?;
+        let log = Log::from_now(guest)?;
+        guest.write_refused(&region.state(), "online_movable", Errno::IO)?;
+        log.assert_line(&[&region.name(), &memory_block(block), "rolled back"])?;
+        let after = region.zones()?;
+        ensure(
+            after == before,
+            format!("the blocks were {before:?} and are {after:?}"),
+        )?;
+        state_is(guest, &region, "mixed")?;
+        fault.mend()?;
+        guest.write(&region.state(), "online_movable")?;
+        region.assert_all("Movable")?;
+        state_is(guest, &region, "online_movable")?;
+    }
+    region.destroy()?;
+    fault.unload()
+}
+
+fn unplug_fails(guest: &Guest) -> Result<()> {
+    let fault = Fault::load(guest)?;
+    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    for block in chosen(&region)? {
+        let total = total_memory(guest)?;
+        fault.refuse_offline(block)?;
+        let log = Log::from_now(guest)?;
+        guest.write_refused(&region.state(), "unplugged", Errno::NOMEM)?;
+        log.assert_line(&[&region.name(), &memory_block(block), "rolled back"])?;
+        region.assert_all("Movable")?;
+        state_is(guest, &region, "online_movable")?;
+        ensure(total_memory(guest)? == total, "all memory is back")?;
+        fault.mend()?;
+        guest.write(&region.state(), "unplugged")?;
+        region.assert_all("absent")?;
+        guest.write(&region.state(), "online_movable")?;
+    }
+    region.destroy()?;
+    fault.unload()
+}
+
+fn rollback_fails(guest: &Guest) -> Result<()> {
+    let fault = Fault::load(guest)?;
+    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    let blocks = region.blocks()?;
+    // The sixth cannot go offline; of those that were by then, the third does not come back.
+    fault.refuse_offline(blocks[5])?;
+    fault.refuse_online(blocks[2])?;
+    let log = Log::from_now(guest)?;
+    guest.write_refused(&region.state(), "unplugged", Errno::NOMEM)?;
+    log.assert_line(&[
+        &region.name(),
+        &memory_block(blocks[5]),
+        "the rollback failed too",
+        "1 offline",
+    ])?;
+    state_is(guest, &region, "mixed")?;
+    let zones = region.zones()?;
+    let as_told = zones
+        .iter()
+        .enumerate()
+        .all(|(index, zone)| zone == if index == 2 { "offline" } else { "Movable" });
+    ensure(as_told, format!("only the third is offline: {zones:?}"))?;
+
+    fault.mend()?;
+    guest.write(&region.state(), "online_movable")?;
+    region.assert_all("Movable")?;
+    region.destroy()?;
+    fault.unload()
+}
+
+/// A page in use that cannot be moved, in a block of a region.
+struct Pin<'g> {
+    guest: &'g Guest,
+    holder: Running<'g>,
+}
+
+impl<'g> Pin<'g> {
+    /// Pins a page in `block` of a region whose blocks are all in the movable zone.
+    fn in_block(guest: &'g Guest, region: &Region<'_>, block: u64) -> Result<Self> {
+        let node = guest.read(&format!("{}/target_node", region.dax()))?;
+        // While the others are offline, what asks for the node gets a page of this block.
+        let others: Vec<u64> = region
+            .blocks()?
+            .into_iter()
+            .filter(|other| *other != block)
+            .collect();
+        for other in &others {
+            guest.write(&block_file(*other), "offline")?;
+        }
+        guest.sh_ok(&format!(
+            "mkdir -p /run/pinned && mount -t tmpfs -o mpol=bind:{node} pinned /run/pinned && \
+             echo data > /run/pinned/page"
+        ))?;
+        for other in &others {
+            guest.write(&block_file(*other), "online_movable")?;
+        }
+        let holder = guest.start(guest::program(&["/init", "pin", "/run/pinned/page"]))?;
+        match holder.next(Some(guest::HANG))? {
+            Step::Output(_, said) if said == b"pinned\n" => Ok(Self { guest, holder }),
+            _ => Err(Error::test("the page could not be pinned")),
+        }
+    }
+
+    /// Lets it go.
+    fn release(self) -> Result<()> {
+        let gone = |error| Error::test(format!("the guest is gone: {error}"));
+        self.holder.control().close_input().map_err(gone)?;
+        self.holder.output(guest::HANG)?.success()?;
+        self.guest.sh_ok("umount /run/pinned").map(drop)
+    }
+}
+
+fn pinned_page(guest: &Guest) -> Result<()> {
+    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    let blocks = region.blocks()?;
+    for block in [blocks[0], blocks[4], blocks[7]] {
+        let pin = Pin::in_block(guest, &region, block)?;
+        region.assert_all("Movable")?;
+        let log = Log::from_now(guest)?;
+        let writer = guest.start(guest::program(&[
+            "bash",
+            "-c",
+            &format!("trap : INT; echo unplugged > {}", region.state()),
+        ]))?;
+        // It cannot end by itself, so this looks until it is there.
+        guest.sh_ok(&format!(
+            "until grep -q going-offline {MEMORY}/memory{block}/state; do :; done"
+        ))?;
+        // Whoever reads meanwhile need not wait.
+        let meanwhile = guest.read(&region.state())?;
+        ensure(
+            ["online_movable", "mixed"].contains(&meanwhile.as_str()),
+            format!("in the middle of an unplug the device is '{meanwhile}'"),
+        )?;
+        let gone = |error| Error::test(format!("the guest is gone: {error}"));
+        writer.control().signal(2).map_err(gone)?;
+        let refused = writer.output(guest::HANG)?;
+        ensure(
+            refused.end == End::Exited(1) && refused.stderr.contains("Interrupted system call"),
+            format!("the write was to be interrupted: {refused:?}"),
+        )?;
+        log.assert_line(&[&region.name(), "EINTR", &memory_block(block), "rolled back"])?;
+        region.assert_all("Movable")?;
+        state_is(guest, &region, "online_movable")?;
+
+        pin.release()?;
+        guest.write(&region.state(), "unplugged")?;
+        region.assert_all("absent")?;
+        guest.write(&region.state(), "online_movable")?;
+    }
+    region.destroy()
+}
+
+fn mixed_device(guest: &Guest) -> Result<()> {
+    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    let chosen = chosen(&region)?;
+    for block in chosen {
+        guest.write(&block_file(block), "offline")?;
+        state_is(guest, &region, "mixed")?;
+        guest.write(&region.state(), "online_movable")?;
+        region.assert_all("Movable")?;
+        state_is(guest, &region, "online_movable")?;
+    }
+    // Several at once, and all.
+    for offline in [&chosen[..], &region.blocks()?[..]] {
+        for block in offline {
+            guest.write(&block_file(*block), "offline")?;
+        }
+        guest.write(&region.state(), "online_movable")?;
+        region.assert_all("Movable")?;
+    }
+    for block in &chosen[1..] {
+        guest.write(&block_file(*block), "offline")?;
+    }
+    guest.write(&region.state(), "unplugged")?;
+    region.assert_all("absent")?;
+    state_is(guest, &region, "unplugged")?;
+    guest.write(&region.state(), "online_movable")?;
+    region.assert_all("Movable")?;
+    region.destroy()
+}
