@@ -14,8 +14,8 @@ use crate::topology::catalogue;
 
 const KIND: &str = "facts";
 
-/// A boot under a KVM that works takes a second or two.
-const PROBE: Duration = Duration::from_secs(20);
+/// A boot under a KVM that works takes a second or two; under one that does not, nothing ever comes.
+const PROBE: Duration = Duration::from_secs(10);
 
 /// Chooses how guests run: as `CXL_LAB_ACCEL` says, else as a real boot on this machine showed, which is tried once for
 /// each kernel and remembered.
