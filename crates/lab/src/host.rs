@@ -26,7 +26,10 @@ pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const LIFELINE: &str = include_str!("scripts/lifeline.sh");
 
 /// Environment that programs with privileges still need: `sudo` drops it.
-const KEPT_ENVIRONMENT: &[&str] = &["http_proxy", "https_proxy", "no_proxy", "PATH"];
+const KEPT_ENVIRONMENT: &[&str] = &["http_proxy", "https_proxy", "no_proxy"];
+
+/// Where root's programs are; a user's own path often leaves out the administrator's folders.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Checks that this machine can be a lab at all, and installs what it lacks.
 ///
@@ -100,6 +103,7 @@ pub fn as_root() -> Result<Command> {
         command = Command::new("sudo");
         command.args(["-n", "env"]);
     }
+    command.arg(PATH);
     for name in KEPT_ENVIRONMENT {
         if let Ok(value) = std::env::var(name) {
             command.arg(format!("{name}={value}"));
@@ -126,6 +130,29 @@ pub fn confined() -> Result<Command> {
     ]);
     command.args(["bash", "-c", LIFELINE, "lifeline"]);
     Ok(command)
+}
+
+/// Checks that a file system has so many bytes free.
+///
+/// # Errors
+/// When it has not.
+pub fn ensure_space(folder: &Path, bytes: u64) -> Result<()> {
+    const GIB: u64 = 1 << 30;
+    let space = rustix::fs::statvfs(folder)
+        .map_err(|error| Error::file("ask for free space at", folder)(error.into()))?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    if free >= bytes {
+        return Ok(());
+    }
+    Err(Error::Host {
+        what: format!(
+            "{} has {} GiB free, and the lab needs {} GiB",
+            folder.display(),
+            free / GIB,
+            bytes / GIB
+        ),
+        remedy: "make room, or set CXL_LAB_CACHE to a folder elsewhere".into(),
+    })
 }
 
 /// Removes a folder whose content may belong to root.

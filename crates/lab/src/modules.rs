@@ -23,6 +23,9 @@ const BUILD: &str = include_str!("scripts/modules.sh");
 /// What goes into the modules; the build sees the same relative layout.
 const SOURCES: &[&str] = &["kernel", "crates/region-policy/src"];
 
+/// The folders that copying [`SOURCES`] makes.
+const COPIED: &[&str] = &["kernel", "crates"];
+
 /// Built modules. There is one entry for each state of the sources.
 #[derive(Debug, Clone)]
 pub struct Modules {
@@ -163,7 +166,14 @@ pub fn check_format(
     copy_sources(&sources, &folder)?;
     events.step("check the format of the kernel modules", |step| {
         let mut command = tree.command(Some(&folder))?;
-        command.args(["rustfmt", "--check", "--edition", "2021", "--config-path"]);
+        command.args([
+            "rustfmt",
+            "--check",
+            "--color=never",
+            "--edition",
+            "2021",
+            "--config-path",
+        ]);
         command.arg(format!("{}/.rustfmt.toml", tree.source()));
         let rust = sources
             .iter()
@@ -186,9 +196,8 @@ fn build(
     folder: &Path,
     make: &[&str],
 ) -> Result<String> {
-    let work = folder.join("work");
-    copy_sources(sources, &work)?;
-    let mut command = tree.command(Some(&work))?;
+    copy_sources(sources, folder)?;
+    let mut command = tree.command(Some(folder))?;
     command
         .args([
             "sh",
@@ -201,9 +210,11 @@ fn build(
         ])
         .args(make);
     let log = program::run(step, "building the kernel modules", command)?;
-    let results = work.join("results");
-    fs::rename(&results, folder.join("results")).map_err(Error::file("find", &results))?;
-    fs::remove_dir_all(&work).map_err(Error::file("remove", &work))?;
+    // Results stay where root put them: a user cannot move another's folder.
+    for copied in COPIED {
+        let copied = folder.join(copied);
+        fs::remove_dir_all(&copied).map_err(Error::file("remove", &copied))?;
+    }
     Ok(log)
 }
 

@@ -57,6 +57,9 @@ const IN_TREE: &str = include_str!("scripts/in_tree.sh");
 /// The prepared kernel source, seen from inside the tree.
 const SOURCE: &str = "/build/linux-source";
 
+/// What a tree takes while it is made, in bytes.
+const SPACE: u64 = 6 << 30;
+
 /// Tests that the kernel's source package carries and guests run unmodified.
 const SELFTESTS: &[&str] = &["dax", "kselftest", "memory-hotplug"];
 
@@ -76,6 +79,7 @@ impl Tree {
         if let Some(tree) = Self::find(maker.cache()) {
             return Ok(tree);
         }
+        host::ensure_space(maker.cache().root(), SPACE)?;
         let mirror = host::mirror()?;
         let offer = events.step("ask the package registry for its kernels", |step| {
             release::choose(step, &mirror, &maker.scratch("apt")?)
