@@ -69,6 +69,8 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*raw).probe = Some(Self::probe_callback);
             (*raw).remove = Some(Self::remove_callback);
             (*raw).drv.dev_groups = T::ATTRIBUTES.as_ptr();
+            // Whoever adds a device asks right after what came of it.
+            (*raw).drv.probe_type = bindings::probe_type_PROBE_FORCE_SYNCHRONOUS;
         }
         // SAFETY: `raw` is initialised and stays where it is until `unregister()`.
         to_result(unsafe {

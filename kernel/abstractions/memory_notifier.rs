@@ -31,7 +31,7 @@ pub enum Event {
     /// The memory is about to go online; an error from the listener stops it.
     GoingOnline(Range<u64>, Zone),
     /// The memory is online.
-    Online(Range<u64>),
+    Online(Range<u64>, Zone),
     /// The memory is offline.
     Offline(Range<u64>),
 }
@@ -73,14 +73,21 @@ unsafe impl<L: Listener> notifier::Chain for Memory<L> {
         let end = notify.start_pfn.saturating_add(notify.nr_pages);
         let range = address(notify.start_pfn)..address(end);
 
-        match action as bindings::memory_block_state {
-            bindings::memory_block_state_MEM_GOING_ONLINE => {
-                // SAFETY: The pages exist, and were moved to their zone before the chain was called.
-                let movable = unsafe { bindings::memory_pfn_is_movable(notify.start_pfn) };
-                let zone = if movable { Zone::Movable } else { Zone::Kernel };
-                L::event(&Event::GoingOnline(range, zone))
+        let zone = || {
+            // SAFETY: In the two events that ask, the pages exist, are in their zone, and the caller
+            // holds the hotplug lock.
+            match unsafe { bindings::memory_pfn_is_movable(notify.start_pfn) } {
+                true => Zone::Movable,
+                false => Zone::Kernel,
             }
-            bindings::memory_block_state_MEM_ONLINE => L::event(&Event::Online(range)),
+        };
+
+        match action as bindings::memory_block_state {
+            // The pages were moved to their zone before the chain was called.
+            bindings::memory_block_state_MEM_GOING_ONLINE => {
+                L::event(&Event::GoingOnline(range, zone()))
+            }
+            bindings::memory_block_state_MEM_ONLINE => L::event(&Event::Online(range, zone())),
             bindings::memory_block_state_MEM_OFFLINE => L::event(&Event::Offline(range)),
             _ => Ok(()),
         }

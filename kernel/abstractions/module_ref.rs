@@ -33,3 +33,17 @@ impl Drop for ModuleRef {
         unsafe { bindings::module_put(self.0.as_ptr()) };
     }
 }
+
+/// Waits until no task is in the middle of code of this module any more, unless it was called from
+/// outside since.
+///
+/// Whoever gives up the last thing that keeps the module loaded may still be on its way out of it.
+/// Keep one for the whole life of the module, to be dropped last.
+pub struct Quiescence;
+
+impl Drop for Quiescence {
+    fn drop(&mut self) {
+        // SAFETY: A module's exit may sleep.
+        unsafe { bindings::synchronize_rcu_tasks() };
+    }
+}

@@ -2,7 +2,6 @@
 /* C helpers of the region abstraction; see region.h. */
 #include <linux/atomic.h>
 #include <linux/bitops.h>
-#include <linux/rcupdate.h>
 #include <linux/wait_bit.h>
 #include <cxlmem.h>
 #include <cxl.h>
@@ -44,12 +43,7 @@ void subregion_count_put(void)
 		wake_up_var(&subregions);
 }
 
-/*
- * Whoever counted down last may still be on its way out of this module's code:
- * wait until every task has been elsewhere.
- */
 void subregion_count_wait(void)
 {
 	wait_var_event(&subregions, !atomic_read(&subregions));
-	synchronize_rcu_tasks();
 }

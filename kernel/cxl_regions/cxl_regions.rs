@@ -40,10 +40,13 @@ pub mod holds;
 pub mod sysram;
 pub mod table;
 
-use abstractions::cxl::{
-    self,
-    notifier,
-    subregion::WaitForRelease, //
+use abstractions::{
+    cxl::{
+        self,
+        notifier,
+        subregion::WaitForRelease, //
+    },
+    module_ref::Quiescence,
 };
 
 module! {
@@ -64,12 +67,14 @@ struct CxlRegions {
     _holds: holds::Lifetime,
     _bus: cxl::Lifetime,
     _devices: WaitForRelease,
+    _quiescence: Quiescence,
 }
 
 impl InPlaceModule for CxlRegions {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // Fields are initialised in the order written here, which is the reverse of their drop.
         try_pin_init!(Self {
+            _quiescence: Quiescence,
             _devices: WaitForRelease,
             _bus: cxl::Lifetime::begin(),
             _holds: holds::Lifetime::begin(),

@@ -48,6 +48,9 @@ use kernel::{
 use region_policy::online_type::OnlineType;
 
 /// Keeps a region's decoders, its claim on memory, and this module.
+///
+/// What stays behind is known by its addresses. The region may be deleted and its memdev unbound; when
+/// the memdev comes back, the CXL core finds the decoders as they are and makes another region of them.
 #[pin_data]
 pub struct Hold {
     region: ARef<Region>,
@@ -86,7 +89,7 @@ impl Hold {
             self.gave_up.store(true, Relaxed);
             dev_err!(
                 (*self.region).as_ref(),
-                "[{:#x}-{:#x}] cannot be taken away ({:?}): its decoders stay locked; free the memory, then bind the region again to get it back\n",
+                "[{:#x}-{:#x}] cannot be taken away ({:?}): its decoders stay locked; free the memory and bind the region to cxl_sysram_region again (if it is gone or not committed: delete it, bind its memdev again, and take the region that appears)\n",
                 self.range.start,
                 self.range.end.saturating_sub(1),
                 error
@@ -94,9 +97,9 @@ impl Hold {
         }
     }
 
-    /// Whether this is for memory that `region` had to leave behind.
-    fn is_left_by(&self, region: &Region) -> bool {
-        core::ptr::eq(&*self.region, region) && self.claim.has_ended()
+    /// Whether this is for memory that had to be left behind in `range`.
+    fn is_left_in(&self, range: &Range<u64>) -> bool {
+        self.claim.has_ended() && overlap(&self.range, range)
     }
 
     fn release_decoders(&self) {
@@ -136,7 +139,7 @@ pub fn take(region: &Region, claim: Claim, policy: OnlineType) -> Result<Arc<Hol
     let range = region.range()?;
     let dependencies = region.dependencies()?;
     let module = ModuleRef::new(this_module::<crate::LocalModule>())?;
-    let left = find(|hold| hold.is_left_by(region))?;
+    let left = find(|hold| hold.is_left_in(&range))?;
     let lock = left.as_ref().and_then(|left| left.decoders.lock().take());
     let lock = lock.unwrap_or_else(|| region.lock_decoders());
     let hold = Arc::pin_init(
@@ -171,9 +174,9 @@ pub fn give_back(hold: &Arc<Hold>) {
     }
 }
 
-/// The policy of memory that `region` had to leave behind.
-pub fn policy_left_by(region: &Region) -> Result<Option<OnlineType>> {
-    Ok(find(|hold| hold.is_left_by(region))?.map(|hold| hold.policy))
+/// The policy of memory that had to be left behind in `range`.
+pub fn policy_left_in(range: &Range<u64>) -> Result<Option<OnlineType>> {
+    Ok(find(|hold| hold.is_left_in(range))?.map(|hold| hold.policy))
 }
 
 /// Takes away what stayed behind in `range`, and ends the holds on it.
@@ -184,7 +187,7 @@ pub fn policy_left_by(region: &Region) -> Result<Option<OnlineType>> {
 pub fn reclaim(range: &Range<u64>) -> Result {
     kmem_client::reclaim(range)?;
     while let Some(hold) =
-        find(|hold| overlap(&hold.range, range) && !dax_region::is_system_ram(&hold.range))?
+        find(|hold| hold.is_left_in(range) && !dax_region::is_system_ram(&hold.range))?
     {
         hold.release_decoders();
         HOLDS.lock()?.retain(|other| !Arc::ptr_eq(other, &hold));
@@ -211,6 +214,20 @@ impl Listener for Watch {
         };
         for hold in holds {
             hold.evict();
+        }
+    }
+
+    fn bound(region: &Region) {
+        let Ok(range) = region.range() else {
+            return;
+        };
+        // The lock is a flag of the region: one that was made anew over memory that stayed behind
+        // has none.
+        if let Ok(Some(hold)) = find(|hold| hold.is_left_in(&range)) {
+            let mut decoders = hold.decoders.lock();
+            if !decoders.as_ref().is_some_and(|lock| lock.is_of(region)) {
+                *decoders = Some(region.lock_decoders());
+            }
         }
     }
 }

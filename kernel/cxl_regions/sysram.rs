@@ -90,7 +90,7 @@ fn bind(region: &Region) -> Result<Bound> {
     // What this region had to leave behind before goes now, or is taken up again as it is.
     let left = match holds::reclaim(&range) {
         Ok(()) => None,
-        Err(error) => Some(holds::policy_left_by(region)?.ok_or(error)?),
+        Err(error) => Some(holds::policy_left_in(&range)?.ok_or(error)?),
     };
     if left.is_none() && dax_region::is_system_ram(&range) {
         dev_err!(
@@ -178,7 +178,8 @@ impl Attribute<SysramRegion> for OnlineTypeFile {
     fn store(sysram: &SysramRegion, text: &[u8]) -> Result {
         let online_type = OnlineType::parse(text).ok_or(EINVAL)?;
         // Memory that stayed behind is online already, as its policy was then.
-        if holds::policy_left_by(&sysram.region)?.is_some_and(|policy| policy != online_type) {
+        let left = holds::policy_left_in(&sysram.region.range()?)?;
+        if left.is_some_and(|policy| policy != online_type) {
             return Err(EBUSY);
         }
         match &mut *sysram.binding.lock() {

@@ -21,7 +21,7 @@ use kernel::{
 use region_policy::online_type::OnlineType;
 
 /// What the owner of a device wants for its memory.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Policy {
     /// The `N` of `regionN`, for the log.
     pub region: c_int,
@@ -34,7 +34,8 @@ struct Claim {
     policy: Policy,
     /// What came of the device's probe; `None` before there was one.
     status: Option<Result>,
-    memory: Option<Arc<Memory>>,
+    /// The memory of its devices: a region may be cut into several.
+    memory: KVec<Arc<Memory>>,
 }
 
 global_mutex! {
@@ -66,8 +67,13 @@ pub fn policy(owner: OwnerKey) -> Result<Option<Policy>> {
 pub fn bound(owner: OwnerKey, memory: Result<&Arc<Memory>, &Error>) {
     // Without a claim nobody asks.
     let _ = with(owner, |claim| {
-        claim.memory = memory.ok().cloned().or_else(|| claim.memory.take());
-        claim.status = Some(memory.map(|_| ()).map_err(|error| *error));
+        let result = memory.map_err(|error| *error).and_then(|memory| {
+            if !claim.memory.iter().any(|other| Arc::ptr_eq(other, memory)) {
+                claim.memory.push(memory.clone(), GFP_KERNEL)?;
+            }
+            Ok(())
+        });
+        claim.status = Some(result);
     });
 }
 
@@ -96,31 +102,43 @@ fn claim(owner: OwnerKey, region: c_int, online_type: c_int) -> Result {
             online_type,
         },
         status: None,
-        memory: None,
+        memory: KVec::new(),
     };
     claims.push(claim, GFP_KERNEL)?;
     Ok(())
 }
 
+/// The memory of the devices of `owner`.
+fn memory(owner: OwnerKey) -> Result<KVec<Arc<Memory>>> {
+    with(owner, |claim| {
+        let mut memory = KVec::with_capacity(claim.memory.len(), GFP_KERNEL)?;
+        for one in claim.memory.iter() {
+            memory.push(one.clone(), GFP_KERNEL)?;
+        }
+        Ok(memory)
+    })?
+}
+
 fn evict(owner: OwnerKey) -> Result {
-    // The claims are not locked while memory moves.
-    match with(owner, |claim| claim.memory.clone())? {
-        Some(memory) => memory.evict(),
-        None => Ok(()),
+    // The claims are not locked while memory moves, and all is tried before an error is told.
+    let mut result = Ok(());
+    for memory in memory(owner)? {
+        result = result.and(memory.evict());
     }
+    result
 }
 
 fn unclaim(owner: OwnerKey) -> Result {
     let mut claims = CLAIMS.lock()?;
-    let memory = claims
+    let gone = claims
         .iter()
-        .find(|claim| claim.owner == owner)
-        .and_then(|claim| claim.memory.clone());
+        .filter(|claim| claim.owner == owner)
+        .all(|claim| claim.memory.iter().all(|memory| memory.is_absent()));
     claims.retain(|claim| claim.owner != owner);
-    drop(claims);
-    match memory {
-        Some(memory) if !memory.is_absent() => Err(EBUSY),
-        _ => Ok(()),
+    if gone {
+        Ok(())
+    } else {
+        Err(EBUSY)
     }
 }
 

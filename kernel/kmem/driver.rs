@@ -40,6 +40,7 @@ use region_policy::{
 pub struct Kmem;
 
 /// A bound device.
+#[pin_data]
 pub struct Bound {
     memory: Arc<Memory>,
 }
@@ -50,9 +51,14 @@ impl dax_driver::Driver for Kmem {
     const ATTRIBUTES: &'static Groups = &ATTRIBUTES;
 
     fn probe(device: &Device) -> impl PinInit<Bound, Error> {
-        let bound = bind(device);
-        claims::bound(device.owner(), bound.as_ref().map(|bound| &bound.memory));
-        bound
+        // Memory moves only once there is room for what is known of it.
+        try_pin_init!(Bound {
+            memory: {
+                let memory = bind(device);
+                claims::bound(device.owner(), memory.as_ref());
+                memory?
+            },
+        })
     }
 
     fn unbind(device: &Device, bound: Pin<&Bound>) {
@@ -74,20 +80,21 @@ impl dax_driver::Driver for Kmem {
 }
 
 /// Makes the memory of `device` system RAM, as its owner or else the system wants it.
-fn bind(device: &Device) -> Result<Bound> {
+fn bind(device: &Device) -> Result<Arc<Memory>> {
     let log = device.as_ref();
     let claim = claims::policy(device.owner())?;
 
     let ranges = ranges(device)?;
     // What an earlier binding had to leave behind is taken up as it is.
-    if let Some(memory) = registry::find_left_behind(log.name(), &ranges, claim)? {
+    if let Some(memory) = registry::find_left_behind(&ranges, claim.map(|claim| claim.online_type))?
+    {
         memory.attach(log);
         dev_info!(
             log,
             "memory left behind is taken up again: {}\n",
             Text(memory.counts())
         );
-        return Ok(Bound { memory });
+        return Ok(memory);
     }
 
     let node = device.target_node().ok_or_else(|| {
@@ -110,7 +117,7 @@ fn bind(device: &Device) -> Result<Bound> {
         }
         return Err(error);
     }
-    Ok(Bound { memory })
+    Ok(memory)
 }
 
 /// The memory blocks in the ranges of `device`.

@@ -6,6 +6,7 @@
 //!
 //! - [`driver`]: binds to DAX devices; the attributes `state` and `hotplug`.
 //! - [`memory`]: the memory of one device, and its transitions.
+//! - [`ledger`]: what each of its blocks is.
 //! - [`registry`]: all memory that this module knows, and the zone guard over it.
 //! - [`claims`]: the policies of region drivers, who call in from their own module.
 //!
@@ -36,13 +37,15 @@ pub mod abstractions {
 
 pub mod claims;
 pub mod driver;
+pub mod ledger;
 pub mod memory;
 pub mod registry;
 
 use abstractions::{
     dax_driver,
     hotplug,
-    memory_notifier, //
+    memory_notifier,
+    module_ref::Quiescence, //
 };
 
 module! {
@@ -63,12 +66,14 @@ struct Kmem {
     _guard: memory_notifier::Registration<registry::ZoneGuard>,
     _kinds_of_memory: hotplug::NodeMemoryTypes,
     _registry: registry::Lifetime,
+    _quiescence: Quiescence,
 }
 
 impl InPlaceModule for Kmem {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // Fields are initialised in the order written here, which is the reverse of their drop.
         try_pin_init!(Self {
+            _quiescence: Quiescence,
             _registry: registry::Lifetime::begin(),
             _kinds_of_memory: hotplug::NodeMemoryTypes,
             _guard <- memory_notifier::Registration::new(),

@@ -15,11 +15,14 @@ use crate::{
             NodeMemoryType,
             Reservations, //
         },
-        memory_notifier::Zone,
         module_ref::ModuleRef,
         text::Text, //
     },
     claims::Policy,
+    ledger::{
+        physical,
+        Ledger, //
+    },
 };
 use core::{
     fmt,
@@ -82,7 +85,7 @@ pub struct Memory {
     name: CString,
     /// What the owner wants; none for a device of the stock drivers.
     policy: Option<Policy>,
-    ranges: KVec<Blocks>,
+    ledger: Ledger,
     memmap_on_memory: bool,
     /// What is held while memory is added; gone while a transition has it.
     #[pin]
@@ -94,11 +97,6 @@ pub struct Memory {
     device: Mutex<Option<ARef<Device>>>,
     /// What was last asked for, as `MMOP_*` plus one; 0 for nothing.
     last_requested: Atomic<u32>,
-    /// Blocks that are online, and the zone of the last that went online, for the zone guard.
-    online: Atomic<u64>,
-    online_movable: AtomicFlag,
-    /// The block that went offline last, plus one; 0 for none since an unplug began.
-    last_offlined: Atomic<u64>,
     /// The changes of the moment are the driver's own, which are notified once at the end.
     in_transition: AtomicFlag,
     /// No memory comes back: the device below is on its way out.
@@ -154,6 +152,7 @@ impl Memory {
         let total = kept
             .iter()
             .fold(0u64, |sum, blocks| sum.saturating_add(blocks.count()));
+        let ledger = Ledger::new(kept)?;
         let name = CString::try_from(name)?;
         let kind = NodeMemoryType::new(node)?;
         let group = Group::new(node, total.saturating_mul(hotplug::block_size()))?;
@@ -162,15 +161,12 @@ impl Memory {
             pin_init!(Self {
                 name,
                 policy,
-                ranges: kept,
+                ledger,
                 memmap_on_memory,
                 plugged <- new_mutex!(Some(plugged)),
                 turn <- new_condvar!(),
                 device <- new_mutex!(None),
                 last_requested: Atomic::new(0),
-                online: Atomic::new(0),
-                online_movable: AtomicFlag::new(false),
-                last_offlined: Atomic::new(0),
                 in_transition: AtomicFlag::new(false),
                 frozen: AtomicFlag::new(false),
                 group,
@@ -187,11 +183,7 @@ impl Memory {
 
     /// What the blocks are, now.
     pub fn counts(&self) -> BlockCounts {
-        self.ranges
-            .iter()
-            .flat_map(|blocks| blocks.iter())
-            .map(block_state)
-            .collect()
+        self.ledger.counts()
     }
 
     /// What the device is as a whole, now.
@@ -205,22 +197,22 @@ impl Memory {
         counts.absent == counts.total()
     }
 
-    /// Whether this is the memory that a device of this name, with these ranges and this policy, had
-    /// to leave behind.
-    pub fn is_left_by(&self, name: &CStr, ranges: &[Blocks], policy: Option<Policy>) -> bool {
-        *self.name == *name
-            && self.ranges.iter().all(|blocks| ranges.contains(blocks))
-            && self.policy == policy
+    /// Whether this is memory that had to be left behind in these ranges, and stands under this
+    /// policy. The region and the device may be others by now: after its memdev is bound again, the
+    /// CXL core finds the same decoders and makes a new region of them.
+    pub fn is_left_in(&self, ranges: &[Blocks], online_type: Option<OnlineType>) -> bool {
+        self.policy.map(|policy| policy.online_type) == online_type
+            && self
+                .ledger
+                .ranges()
+                .iter()
+                .all(|blocks| ranges.contains(blocks))
             && self.device.lock().is_none()
     }
 
     /// Whether some of the memory lies in `range` and no driver is bound to it.
     pub fn is_left_behind_in(&self, range: &Range<u64>) -> bool {
-        self.device.lock().is_none()
-            && self.ranges.iter().any(|blocks| {
-                let own = physical(*blocks);
-                own.start < range.end && range.start < own.end
-            })
+        self.device.lock().is_none() && self.ledger.overlaps(range)
     }
 
     /// Notifies changes on `device` from now on.
@@ -313,20 +305,9 @@ impl Memory {
     /// # Errors
     ///
     /// `EPERM`: the policy forbids the zone.
-    pub fn going_online(&self, range: &Range<u64>, zone: Zone) -> Result {
-        let zone = match zone {
-            Zone::Kernel => ZoneKind::Kernel,
-            Zone::Movable => ZoneKind::Movable,
-        };
-        let online = self.online.load(Relaxed);
-        let mut counts = BlockCounts::default();
-        if self.online_movable.load(Relaxed) {
-            counts.movable = online;
-        } else {
-            counts.kernel = online;
-        }
+    pub fn going_online(&self, range: &Range<u64>, zone: ZoneKind) -> Result {
         let policy = self.policy.map(|policy| policy.online_type);
-        if !ZoneRule::from_policy(policy).admits(counts, zone) {
+        if !ZoneRule::from_policy(policy).admits(self.ledger.online(), zone) {
             pr_warn!(
                 "{}: [{:#x}-{:#x}] refused: {} is against the region's policy {}\n",
                 self.label(),
@@ -337,24 +318,14 @@ impl Memory {
             );
             return Err(EPERM);
         }
-        self.online_movable
-            .store(zone == ZoneKind::Movable, Relaxed);
         Ok(())
     }
 
-    /// Takes note that the block in `range` went online or offline, whoever did it.
-    ///
-    /// The hotplug lock, which the caller holds, orders these notes.
-    pub fn block_changed(&self, range: &Range<u64>, online: bool) {
-        let before = self.online.load(Relaxed);
-        let after = if online {
-            before.saturating_add(1)
-        } else {
-            let block = range.start / hotplug::block_size();
-            self.last_offlined.store(block.saturating_add(1), Relaxed);
-            before.saturating_sub(1)
-        };
-        self.online.store(after, Relaxed);
+    /// Takes note that the block in `range` went online, or offline (`None`), whoever did it.
+    pub fn block_changed(&self, range: &Range<u64>, zone: Option<ZoneKind>) {
+        let state = zone.map_or(BlockState::Offline, BlockState::Online);
+        // Memory goes online and offline block by block.
+        self.ledger.note(range.start / hotplug::block_size(), state);
         if !self.in_transition.load(Relaxed) {
             self.notify();
         }
@@ -362,10 +333,7 @@ impl Memory {
 
     /// Whether a block of this memory lies in `range`.
     pub fn holds(&self, range: &Range<u64>) -> bool {
-        self.ranges.iter().any(|blocks| {
-            let own = physical(*blocks);
-            own.start < range.end && range.start < own.end
-        })
+        self.ledger.overlaps(range)
     }
 
     /// Waits for the turn to run a transition.
@@ -390,7 +358,7 @@ impl Memory {
     where
         F: FnOnce(&mut Run<'_>, Journal<'_>) -> Result<(), Failure<Reason>>,
     {
-        let entries = Journal::entries_for(&self.ranges);
+        let entries = Journal::entries_for(self.ledger.ranges());
         let mut storage = KVVec::from_elem(Entry::UNUSED, entries, GFP_KERNEL)?;
         let mut plugged = ScopeGuard::new_with_data(self.take_turn()?, |plugged| {
             *self.plugged.lock() = Some(plugged);
@@ -470,23 +438,32 @@ impl Machine for Run<'_> {
     type Error = Reason;
 
     fn ranges(&self) -> &[Blocks] {
-        &self.memory.ranges
+        self.memory.ledger.ranges()
     }
 
+    /// Looks at the memory itself: nobody else removes it meanwhile.
     fn block_state(&self, block: u64) -> BlockState {
-        block_state(block)
+        match hotplug::block_truth(block.saturating_mul(hotplug::block_size())) {
+            BlockTruth::Absent => BlockState::Absent,
+            BlockTruth::Offline => BlockState::Offline,
+            BlockTruth::Kernel => BlockState::Online(ZoneKind::Kernel),
+            BlockTruth::Movable => BlockState::Online(ZoneKind::Movable),
+        }
     }
 
     fn add(&mut self, piece: Blocks, online_type: OnlineType) -> Result<(), Reason> {
         let (index, blocks) = self
             .memory
-            .ranges
+            .ledger
+            .ranges()
             .iter()
             .copied()
             .enumerate()
             .find(|(_, blocks)| blocks.covers(piece))
             .ok_or(Reason::from(EINVAL))?;
         self.plugged.reserve(index, blocks)?;
+        // Noted before the blocks are there: they may be online when this returns.
+        self.note(piece, BlockState::Offline);
         self.memory
             .group
             .add(
@@ -494,7 +471,10 @@ impl Machine for Run<'_> {
                 self.memory.memmap_on_memory,
                 online_type.mmop(),
             )
-            .map_err(Reason::from)
+            .map_err(|error| {
+                self.note(piece, BlockState::Absent);
+                Reason::from(error)
+            })
     }
 
     fn offline_and_remove(
@@ -508,30 +488,42 @@ impl Machine for Run<'_> {
                 .push(physical(piece), GFP_KERNEL)
                 .map_err(Error::from)?;
         }
-        self.memory.last_offlined.store(0, Relaxed);
+        self.memory.ledger.take_last_offline();
         let result = match purpose {
             Purpose::Transition => hotplug::offline_and_remove(&ranges),
             Purpose::Rollback => hotplug::offline_and_remove_unsignalled(ranges),
         };
-        result.map_err(|error| Reason {
-            error,
-            block: self.stopped_at(pieces),
-        })
+        match result {
+            Ok(()) => {
+                pieces.for_each(|piece| self.note(piece, BlockState::Absent));
+                Ok(())
+            }
+            Err(error) => Err(Reason {
+                error,
+                block: self.stopped_at(pieces),
+            }),
+        }
     }
 }
 
 impl Run<'_> {
+    fn note(&self, piece: Blocks, state: BlockState) {
+        for block in piece.iter() {
+            self.memory.ledger.note(block, state);
+        }
+    }
+
     /// The block of `pieces` at which the kernel stopped to take them offline in this order.
     ///
     /// It does not tell. But those before went offline, and what it then brought back is online
     /// again; of those after the last of them, the first that is online is the one.
     fn stopped_at(&self, pieces: impl Iterator<Item = Blocks>) -> Option<u64> {
-        let last = self.memory.last_offlined.load(Relaxed).checked_sub(1);
+        let last = self.memory.ledger.take_last_offline();
         let mut rest = pieces.flat_map(|piece| piece.iter());
         if let Some(last) = last {
             rest.find(|block| *block == last)?;
         }
-        rest.find(|block| block_state(*block).is_online())
+        rest.find(|block| self.block_state(*block).is_online())
     }
 }
 
@@ -584,21 +576,5 @@ impl fmt::Display for Physical {
             range.start,
             range.end.saturating_sub(1)
         )
-    }
-}
-
-/// The physical addresses of `blocks`.
-fn physical(blocks: Blocks) -> Range<u64> {
-    let size = hotplug::block_size();
-    let start = blocks.first().saturating_mul(size);
-    start..start.saturating_add(blocks.count().saturating_mul(size))
-}
-
-fn block_state(block: u64) -> BlockState {
-    match hotplug::block_truth(block.saturating_mul(hotplug::block_size())) {
-        BlockTruth::Absent => BlockState::Absent,
-        BlockTruth::Offline => BlockState::Offline,
-        BlockTruth::Kernel => BlockState::Online(ZoneKind::Kernel),
-        BlockTruth::Movable => BlockState::Online(ZoneKind::Movable),
     }
 }

@@ -8,12 +8,10 @@
 use crate::{
     abstractions::memory_notifier::{
         Event,
-        Listener, //
+        Listener,
+        Zone, //
     },
-    claims::{
-        self,
-        Policy, //
-    },
+    claims,
     global_mutex,
     memory::Memory, //
 };
@@ -22,7 +20,11 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use region_policy::blocks::Blocks;
+use region_policy::{
+    blocks::Blocks,
+    online_type::OnlineType,
+    zone::ZoneKind, //
+};
 
 global_mutex! {
     static KNOWN(known_lock): KVec<Arc<Memory>> = KVec::new();
@@ -63,13 +65,12 @@ pub fn forget(memory: &Arc<Memory>) {
     }
 }
 
-/// The memory that a device of this name, with these ranges and this policy, had to leave behind.
+/// The memory that had to be left behind in these ranges, and stands under this policy.
 pub fn find_left_behind(
-    name: &CStr,
     ranges: &[Blocks],
-    policy: Option<Policy>,
+    online_type: Option<OnlineType>,
 ) -> Result<Option<Arc<Memory>>> {
-    find(|memory| memory.is_left_by(name, ranges, policy))
+    find(|memory| memory.is_left_in(ranges, online_type))
 }
 
 /// Tries once more to take away all memory that was left behind in `range`.
@@ -95,16 +96,24 @@ pub struct ZoneGuard;
 
 impl Listener for ZoneGuard {
     fn event(event: &Event) -> Result {
-        let (Event::GoingOnline(range, _) | Event::Online(range) | Event::Offline(range)) = event;
+        let (Event::GoingOnline(range, _) | Event::Online(range, _) | Event::Offline(range)) =
+            event;
         // The registry is ready before the guard listens.
         let Some(memory) = find(|memory| memory.holds(range))? else {
             return Ok(());
         };
         match event {
-            Event::GoingOnline(range, zone) => memory.going_online(range, *zone)?,
-            Event::Online(range) => memory.block_changed(range, true),
-            Event::Offline(range) => memory.block_changed(range, false),
+            Event::GoingOnline(range, zone) => memory.going_online(range, kind(*zone))?,
+            Event::Online(range, zone) => memory.block_changed(range, Some(kind(*zone))),
+            Event::Offline(range) => memory.block_changed(range, None),
         }
         Ok(())
+    }
+}
+
+fn kind(zone: Zone) -> ZoneKind {
+    match zone {
+        Zone::Kernel => ZoneKind::Kernel,
+        Zone::Movable => ZoneKind::Movable,
     }
 }

@@ -111,10 +111,12 @@ impl fmt::Display for Configured {
     }
 }
 
-/// The word in what was written to an attribute: without the newline that `echo` appends, of which
-/// there may be one. Nothing else is forgiven, as in the kernel's own attributes.
+/// The word in what was written to an attribute: up to the zero byte that ends a C string, which
+/// libraries write with it, and without the newline that `echo` appends, of which there may be one.
+/// Nothing else is forgiven, as in the kernel's own attributes (`sysfs_streq()`).
 pub(crate) fn word(written: &[u8]) -> &[u8] {
-    written.strip_suffix(b"\n").unwrap_or(written)
+    let text = written.split(|byte| *byte == 0).next().unwrap_or(written);
+    text.strip_suffix(b"\n").unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -147,7 +149,8 @@ mod tests {
             " online",
             "online ",
             "Online",
-            "online\0",
+            "\0online",
+            "online \0",
             "online_",
             "onlin",
             "1",

@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
 
+use super::region::Region;
 use crate::abstractions::{
     bindings,
     notifier, //
@@ -27,6 +28,9 @@ pub trait Listener: 'static {
     ///
     /// The device's lock is held. It cannot be stopped.
     fn unbinding(device: DeviceKey);
+
+    /// The region has got a driver, of ours or another. The device's lock is held.
+    fn bound(region: &Region);
 }
 
 /// The chain that calls the listener `L`.
@@ -48,8 +52,18 @@ unsafe impl<L: Listener> notifier::Chain for Bus<L> {
     }
 
     unsafe fn call(action: c_ulong, argument: *mut c_void) -> Result {
-        if action == bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER as c_ulong {
-            L::unbinding(DeviceKey::of(argument.cast()));
+        let dev = argument.cast();
+        match action as bindings::bus_notifier_event {
+            bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER => {
+                L::unbinding(DeviceKey::of(dev));
+            }
+            bindings::bus_notifier_event_BUS_NOTIFY_BOUND_DRIVER => {
+                // SAFETY: The bus hands over a device that is valid for the call.
+                if let Some(region) = unsafe { Region::try_from_device(dev) } {
+                    L::bound(region);
+                }
+            }
+            _ => {}
         }
         Ok(())
     }

@@ -150,6 +150,18 @@ impl Region {
         unsafe { &*kernel::container_of!(dev, bindings::cxl_region, dev).cast() }
     }
 
+    /// The region whose device `dev` is, if it is one's.
+    ///
+    /// # Safety
+    ///
+    /// `dev` must be a valid device for the lifetime of the result.
+    pub(super) unsafe fn try_from_device<'a>(dev: *mut bindings::device) -> Option<&'a Self> {
+        // SAFETY: The caller promises a valid device, and only its type is looked at.
+        let is_region = unsafe { bindings::is_cxl_region(dev) };
+        // SAFETY: It is a region's, and the caller promises the rest.
+        is_region.then(|| unsafe { Self::from_device(dev) })
+    }
+
     fn as_raw_device(&self) -> *mut bindings::device {
         // SAFETY: The type's invariant.
         unsafe { &raw mut (*self.0.get()).dev }
@@ -266,6 +278,13 @@ pub struct DecoderLock {
     region: ARef<Region>,
     /// Whether the lock is ours to take away: firmware may have locked the decoders for good.
     ours: bool,
+}
+
+impl DecoderLock {
+    /// Whether it keeps the decoders of this very `region`.
+    pub fn is_of(&self, region: &Region) -> bool {
+        core::ptr::eq(&*self.region, region)
+    }
 }
 
 impl Drop for DecoderLock {

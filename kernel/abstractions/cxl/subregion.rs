@@ -278,6 +278,8 @@ impl<T: Driver> Registration<T> {
                 init.drv.bus = &raw const bindings::cxl_bus_type;
                 init.drv.owner = module.as_ptr();
                 init.drv.mod_name = name.as_char_ptr();
+                // Whoever adds a device asks right after what came of it.
+                init.drv.probe_type = bindings::probe_type_PROBE_FORCE_SYNCHRONOUS;
                 if T::BOUND_BY_USERS {
                     super::bind_files::install(&mut init.drv);
                 } else {
