@@ -134,12 +134,18 @@ fn a_refused_request_can_be_made_after_an_unplug_unless_the_policy_forbids_it() 
     });
 }
 
+/// What a C string of these bytes says: libraries write the zero byte that ends it as well.
+fn before_zero(written: &[u8]) -> &[u8] {
+    written.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 proptest! {
     #[test]
     fn no_bytes_are_a_request_but_the_words(written in proptest::collection::vec(any::<u8>(), 0..24)) {
         for vocabulary in Vocabulary::ALL {
+            let text = before_zero(&written);
             let word = vocabulary.requests().iter().find(|(word, _)| {
-                written == word.as_bytes() || written == format!("{word}\n").as_bytes()
+                text == word.as_bytes() || text == format!("{word}\n").as_bytes()
             });
             prop_assert_eq!(vocabulary.parse(&written).ok(), word.map(|(_, request)| *request));
         }
@@ -159,7 +165,7 @@ proptest! {
             .collect();
         prop_assert_eq!(
             Vocabulary::State.parse(written.as_bytes()).is_ok(),
-            valid.contains(&written)
+            valid.iter().any(|valid| valid.as_bytes() == before_zero(written.as_bytes()))
         );
     }
 
