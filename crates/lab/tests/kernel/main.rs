@@ -3,12 +3,15 @@
 
 mod agent;
 mod attributes;
+mod data;
 mod fault;
 mod policy;
 mod selftests;
 mod stock;
 mod support;
+mod teardown;
 mod transitions;
+mod ways;
 mod witness;
 
 use std::process::ExitCode;
@@ -20,6 +23,7 @@ fn main() -> ExitCode {
         policy::tests(),
         selftests::tests(),
         stock::tests(),
+        teardown::tests(),
         transitions::tests(),
     ];
     lab::suite::run(tests.into_iter().flatten().collect())

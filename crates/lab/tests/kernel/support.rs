@@ -60,6 +60,17 @@ pub fn block_file(block: u64) -> String {
     format!("{MEMORY}/memory{block}/state")
 }
 
+/// What each of these memory blocks is: `absent`, `offline` or `online`.
+pub fn block_states(guest: &Guest, blocks: &[u64]) -> Result<Vec<String>> {
+    let numbers: Vec<String> = blocks.iter().map(u64::to_string).collect();
+    let script = format!(
+        "for n in {}; do s=absent; read -r s 2>/dev/null < {MEMORY}/memory$n/state; echo $s; done",
+        numbers.join(" ")
+    );
+    let states = guest.sh_ok(&script)?;
+    Ok(states.lines().map(str::to_owned).collect())
+}
+
 /// The kernel's log from some moment on.
 pub struct Log<'g> {
     guest: &'g Guest,
@@ -163,6 +174,11 @@ impl<'g> Region<'g> {
         format!("/sys/bus/dax/devices/dax{}.0", self.number)
     }
 
+    /// The name of its dax device, below `sysram_regionN`.
+    pub fn dax_name(&self) -> String {
+        format!("dax{}.0", self.number)
+    }
+
     /// The file with the state of its dax device.
     pub fn state(&self) -> String {
         format!("{}/state", self.dax())
@@ -189,6 +205,14 @@ impl<'g> Region<'g> {
     pub fn bind_kmem(&self) -> Result<()> {
         self.guest.write(
             &format!("{DRIVERS}/cxl_dax_kmem_region/bind"),
+            &format!("sysram_region{}", self.number),
+        )
+    }
+
+    /// Names its `sysram_regionN` in the `unbind` file of that driver.
+    pub fn unbind_kmem(&self) -> Result<()> {
+        self.guest.write(
+            &format!("{DRIVERS}/cxl_dax_kmem_region/unbind"),
             &format!("sysram_region{}", self.number),
         )
     }

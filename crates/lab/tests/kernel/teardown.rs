@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Regions in use are taken apart in every way: no byte is lost that could be moved, memory that cannot go keeps its
+//! decoders, and there is a way back.
+//!
+//! The host bridge has decoders: one that passes everything through cannot assemble a region again that lost its memdev.
+
+use lab::Guest;
+use lab::Result;
+use lab::suite::Test;
+
+use crate::data::Data;
+use crate::fault::Fault;
+use crate::support::CXL;
+use crate::support::Log;
+use crate::support::Region;
+use crate::support::ensure;
+use crate::support::loaded;
+use crate::support::total_memory;
+use crate::ways;
+use crate::ways::Hardware;
+use crate::ways::Scene;
+use crate::ways::Way;
+
+/// The node of the region's memory.
+const NODE: u32 = 1;
+
+/// All tests of this subject.
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for way in ways::BINDINGS.into_iter().chain(ways::DECODERS) {
+        let name = way.name;
+        tests.push(Test::new(
+            format!("teardown: {name} moves data out of movable memory first, whole"),
+            loaded("one-hdm"),
+            move |guest| movable(guest, way),
+        ));
+        tests.push(Test::new(
+            format!("teardown: {name} while memory cannot go leaves it working, with a way back"),
+            loaded("one-hdm"),
+            move |guest| stuck(guest, way),
+        ));
+    }
+    tests
+}
+
+fn scene(guest: &Guest) -> Result<Scene<'_>> {
+    let hardware = Hardware::find(guest)?;
+    let region = Region::sysram(guest, "0x100", "online_movable")?;
+    region.assert_all("Movable")?;
+    Ok(Scene {
+        guest,
+        region,
+        hardware,
+    })
+}
+
+/// Whether somebody's way was refused: then the region is as it was.
+fn is_intact(scene: &Scene<'_>) -> bool {
+    scene.guest.read(&scene.region.state()).is_ok()
+}
+
+fn movable(guest: &Guest, way: Way) -> Result<()> {
+    let before = total_memory(guest)?;
+    let scene = scene(guest)?;
+    let blocks = scene.region.blocks()?;
+    let data = Data::put(guest, NODE)?;
+
+    (way.take)(&scene)?;
+    data.assert_intact()?;
+    if is_intact(&scene) {
+        scene.region.assert_all("Movable")?;
+    } else {
+        assert_gone(guest, &blocks)?;
+        ensure(
+            total_memory(guest)? == before,
+            "the region's memory left something behind in MemTotal",
+        )?;
+    }
+
+    scene.hardware.settle()?;
+    (way.back)(&scene)?;
+    scene.hardware.wait_until_whole()?;
+    data.assert_intact()?;
+    data.remove()?;
+    discard_all(guest)?;
+    works_again(guest)
+}
+
+fn stuck(guest: &Guest, way: Way) -> Result<()> {
+    let scene = scene(guest)?;
+    let blocks = scene.region.blocks()?;
+    let data = Data::put(guest, NODE)?;
+    let fault = Fault::load(guest)?;
+    fault.refuse_offline(blocks[0])?;
+    let log = Log::from_now(guest)?;
+
+    (way.take)(&scene)?;
+    assert_online(guest, &blocks)?;
+    data.assert_intact()?;
+    if guest
+        .sh(&format!("test -e {}", scene.region.path()))?
+        .succeeded()
+    {
+        let locked = guest.read(&format!("{}/locked", scene.region.path()))?;
+        ensure(locked == "1", "the region's decoders are not locked")?;
+    }
+    if !is_intact(&scene) {
+        log.assert_line(&["region0", "bind", "again"])?;
+    }
+
+    scene.hardware.settle()?;
+    (way.back)(&scene)?;
+    scene.hardware.wait_until_whole()?;
+    data.assert_intact()?;
+    assert_online(guest, &blocks)?;
+    if is_intact(&scene) {
+        let policy = guest.read(&scene.region.online_type())?;
+        ensure(
+            policy == "online_movable",
+            format!("the policy has become '{policy}'"),
+        )?;
+        let state = guest.read(&scene.region.state())?;
+        ensure(
+            state == "online_movable",
+            format!("the state has become '{state}'"),
+        )?;
+        fault.mend()?;
+        guest.write(&scene.region.state(), "unplugged")?;
+    } else {
+        fault.mend()?;
+        take_over(guest, &scene.hardware)?;
+    }
+    assert_gone(guest, &blocks)?;
+    data.assert_intact()?;
+    data.remove()?;
+    fault.unload()?;
+    discard_all(guest)?;
+    works_again(guest)
+}
+
+/// The way back for memory whose region lost its decoders: the core assembles them to a region again when the memdev gets
+/// its driver, and that region's memory goes when it is given to our driver.
+fn take_over(guest: &Guest, hardware: &Hardware<'_>) -> Result<()> {
+    if ways::regions(guest)?
+        .iter()
+        .all(|region| !is_committed(guest, region))
+    {
+        for region in ways::regions(guest)? {
+            ways::delete(guest, &region)?;
+        }
+        hardware.renew()?;
+    }
+    let regions = ways::regions(guest)?;
+    ensure(
+        regions.len() == 1,
+        format!("the committed decoders gave {regions:?}, and not one region"),
+    )?;
+    ways::rebind(guest, &regions[0], "cxl_sysram_region")
+}
+
+fn is_committed(guest: &Guest, region: &str) -> bool {
+    guest
+        .read(&format!("{CXL}/{region}/commit"))
+        .is_ok_and(|commit| commit == "1")
+}
+
+fn assert_online(guest: &Guest, blocks: &[u64]) -> Result<()> {
+    assert_states(guest, blocks, "online")
+}
+
+fn assert_gone(guest: &Guest, blocks: &[u64]) -> Result<()> {
+    assert_states(guest, blocks, "absent")
+}
+
+fn assert_states(guest: &Guest, blocks: &[u64], wanted: &str) -> Result<()> {
+    let states = crate::support::block_states(guest, blocks)?;
+    ensure(
+        states.iter().all(|state| state == wanted),
+        format!("not all of the region's blocks are {wanted}: {states:?}"),
+    )
+}
+
+fn discard_all(guest: &Guest) -> Result<()> {
+    for region in ways::regions(guest)? {
+        guest.sh_ok(&format!("cxlr destroy-region {region}"))?;
+    }
+    let held = guest.sh_ok(&format!(
+        "cd {CXL}; grep -L -e '^0x0*$' decoder*/dpa_size; ls -d sysram_region* dax_region* 2>/dev/null; true"
+    ))?;
+    ensure(
+        held.trim().is_empty(),
+        format!("something stayed behind: {held}"),
+    )
+}
+
+/// Fails unless a region can be made and taken down, and the modules unloaded, as if nothing had been.
+fn works_again(guest: &Guest) -> Result<()> {
+    let region = Region::sysram(guest, "0x100", "online_movable")?;
+    region.assert_all("Movable")?;
+    region.destroy()?;
+    guest
+        .sh_ok("rmmod cxl_regions && rmmod kmem && modprobe -a kmem cxl_regions")
+        .map(drop)
+}

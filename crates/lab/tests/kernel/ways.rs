@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ways in which somebody can take a region apart, and how what was lost comes back.
+
+use lab::Guest;
+use lab::Result;
+use rustix::io::Errno;
+
+use crate::support::CXL;
+use crate::support::DRIVERS;
+use crate::support::Region;
+
+/// The only memory device of a guest, with all that makes it one.
+pub struct Hardware<'g> {
+    guest: &'g Guest,
+    memdev: String,
+    endpoint: String,
+    pci: String,
+}
+
+impl<'g> Hardware<'g> {
+    /// Finds it.
+    pub fn find(guest: &'g Guest) -> Result<Self> {
+        let name = |script: &str| -> Result<String> {
+            Ok(guest
+                .sh_ok(&format!("cd {CXL}; basename $({script})"))?
+                .trim()
+                .to_owned())
+        };
+        Ok(Self {
+            guest,
+            memdev: name("echo mem*")?,
+            endpoint: name("echo endpoint*")?,
+            pci: name("dirname $(readlink -f mem*)")?,
+        })
+    }
+
+    /// Takes the memdev's driver away and gives it back, so that the core looks at its decoders anew.
+    pub fn renew(&self) -> Result<()> {
+        let file = |name| format!("{DRIVERS}/cxl_mem/{name}");
+        self.guest.write(&file("unbind"), &self.memdev)?;
+        self.settle()?;
+        self.guest.write(&file("bind"), &self.memdev)?;
+        self.wait_until_whole()
+    }
+
+    /// Waits until the core has done what it put off: a memdev whose endpoint went away loses its driver some time after.
+    pub fn settle(&self) -> Result<()> {
+        self.guest.write("/sys/bus/cxl/flush", "1")
+    }
+
+    /// Waits until the device is whole again: with its driver and its endpoint.
+    pub fn wait_until_whole(&self) -> Result<()> {
+        self.guest
+            .wait_for("the memory device has its driver and its endpoint", || {
+                let count = format!("ls -d {CXL}/{{mem,endpoint}}*/driver 2>/dev/null | wc -l");
+                Ok(self.guest.sh_ok(&count)?.trim() == "2")
+            })?;
+        self.guest.sh_ok("udevadm settle").map(drop)
+    }
+}
+
+/// A region in use, and the hardware under it.
+pub struct Scene<'g> {
+    /// Where all this is.
+    pub guest: &'g Guest,
+    /// The region, bound to both of our drivers.
+    pub region: Region<'g>,
+    /// What is under it.
+    pub hardware: Hardware<'g>,
+}
+
+type Step = fn(&Scene<'_>) -> Result<()>;
+
+/// A way to take a region apart.
+#[derive(Clone, Copy)]
+pub struct Way {
+    /// What somebody does, as the subject of a sentence.
+    pub name: &'static str,
+    /// Does it.
+    pub take: Step,
+    /// Brings back the devices and drivers that were lost; regions stay as they are.
+    pub back: Step,
+}
+
+/// Ways that leave the region committed.
+pub const BINDINGS: [Way; 4] = [
+    Way {
+        name: "unbinding kmem from the dax device",
+        take: |scene| {
+            scene
+                .guest
+                .write("/sys/bus/dax/drivers/kmem/unbind", &scene.region.dax_name())
+        },
+        back: |scene| {
+            scene
+                .guest
+                .write("/sys/bus/dax/drivers/kmem/bind", &scene.region.dax_name())
+        },
+    },
+    Way {
+        name: "unbinding cxl_dax_kmem_region",
+        take: |scene| scene.region.unbind_kmem(),
+        back: |scene| scene.region.bind_kmem(),
+    },
+    Way {
+        name: "unbinding cxl_sysram_region",
+        take: |scene| scene.region.unbind("cxl_sysram_region"),
+        back: |scene| {
+            scene.region.bind("cxl_sysram_region")?;
+            scene
+                .guest
+                .write(&scene.region.online_type(), "online_movable")?;
+            scene.region.bind_kmem()
+        },
+    },
+    Way {
+        name: "writing 0 to commit, which is refused,",
+        take: |scene| {
+            let commit = format!("{}/commit", scene.region.path());
+            scene.guest.write_refused(&commit, "0", Errno::PERM)
+        },
+        back: nothing,
+    },
+];
+
+/// Ways that take the decoders away from the region.
+pub const DECODERS: [Way; 11] = [
+    Way {
+        name: "detaching the region's target",
+        take: |scene| {
+            let target = format!("{}/target0", scene.region.path());
+            scene.guest.write(&target, "\n")
+        },
+        back: nothing,
+    },
+    Way {
+        name: "deleting the region",
+        take: |scene| delete(scene.guest, &scene.region.name()),
+        back: nothing,
+    },
+    Way {
+        name: "'cxl disable-memdev -f'",
+        take: |scene| cxl(scene, "disable-memdev -f"),
+        back: |scene| cxl(scene, "enable-memdev"),
+    },
+    Way {
+        name: "unbinding cxl_mem from the memdev",
+        take: |scene| bus(scene, "cxl/drivers/cxl_mem/unbind", &scene.hardware.memdev),
+        back: |scene| bus(scene, "cxl/drivers/cxl_mem/bind", &scene.hardware.memdev),
+    },
+    Way {
+        name: "unbinding cxl_port from the endpoint",
+        take: |scene| {
+            bus(
+                scene,
+                "cxl/drivers/cxl_port/unbind",
+                &scene.hardware.endpoint,
+            )
+        },
+        // The memdev goes with its endpoint, and makes it again.
+        back: |scene| bus(scene, "cxl/drivers/cxl_mem/bind", &scene.hardware.memdev),
+    },
+    Way {
+        name: "unbinding cxl_pci from the device",
+        take: |scene| bus(scene, "pci/drivers/cxl_pci/unbind", &scene.hardware.pci),
+        back: |scene| bus(scene, "pci/drivers/cxl_pci/bind", &scene.hardware.pci),
+    },
+    Way {
+        name: "removing the PCI device",
+        take: |scene| {
+            let remove = format!("pci/devices/{}/remove", scene.hardware.pci);
+            bus(scene, &remove, "1")
+        },
+        back: |scene| bus(scene, "pci/rescan", "1"),
+    },
+    Way {
+        name: "unbinding cxl_acpi from the root",
+        take: |scene| bus(scene, "platform/drivers/cxl_acpi/unbind", "ACPI0017:00"),
+        back: |scene| bus(scene, "platform/drivers/cxl_acpi/bind", "ACPI0017:00"),
+    },
+    Way {
+        name: "unloading cxl_mem",
+        take: |scene| scene.guest.sh_ok("rmmod cxl_mem").map(drop),
+        back: |scene| scene.guest.sh_ok("modprobe cxl_mem").map(drop),
+    },
+    Way {
+        name: "unloading cxl_pci",
+        take: |scene| scene.guest.sh_ok("rmmod cxl_pci").map(drop),
+        back: |scene| scene.guest.sh_ok("modprobe cxl_pci").map(drop),
+    },
+    Way {
+        name: "unloading cxl_acpi",
+        take: |scene| scene.guest.sh_ok("rmmod cxl_acpi").map(drop),
+        back: |scene| scene.guest.sh_ok("modprobe cxl_acpi").map(drop),
+    },
+];
+
+/// Deletes a region by name.
+pub fn delete(guest: &Guest, region: &str) -> Result<()> {
+    let decoder = guest.sh_ok(&format!("dirname $(readlink -f {CXL}/{region})"))?;
+    guest.write(&format!("{}/delete_region", decoder.trim()), region)
+}
+
+/// The names of all regions.
+pub fn regions(guest: &Guest) -> Result<Vec<String>> {
+    let names = guest.sh_ok(&format!("cd {CXL}; ls -d region* 2>/dev/null; true"))?;
+    Ok(names.split_whitespace().map(str::to_owned).collect())
+}
+
+fn nothing(_scene: &Scene<'_>) -> Result<()> {
+    Ok(())
+}
+
+fn bus(scene: &Scene<'_>, file: &str, content: &str) -> Result<()> {
+    scene.guest.write(&format!("/sys/bus/{file}"), content)
+}
+
+fn cxl(scene: &Scene<'_>, command: &str) -> Result<()> {
+    let command = format!("cxl {command} {}", scene.hardware.memdev);
+    scene.guest.sh_ok(&command).map(drop)
+}
+
+/// The driver that a region is bound to, if it is to any.
+pub fn driver(guest: &Guest, region: &str) -> Result<Option<String>> {
+    let name = guest.sh_ok(&format!(
+        "basename \"$(readlink {CXL}/{region}/driver)\"; true"
+    ))?;
+    Ok(Some(name.trim().to_owned()).filter(|name| !name.is_empty()))
+}
+
+/// Gives a region to a driver on the CXL bus, away from the one that it has.
+pub fn rebind(guest: &Guest, region: &str, to: &str) -> Result<()> {
+    if let Some(from) = driver(guest, region)? {
+        guest.write(&format!("{DRIVERS}/{from}/unbind"), region)?;
+    }
+    guest.write(&format!("{DRIVERS}/{to}/bind"), region)
+}
