@@ -77,6 +77,14 @@ pub fn bound(owner: OwnerKey, memory: Result<&Arc<Memory>, &Error>) {
     });
 }
 
+/// Takes note that a device left with all of its memory: its blocks may belong to another from now on.
+pub fn unbound(owner: OwnerKey, memory: &Arc<Memory>) {
+    // Without a claim there is nothing to forget.
+    let _ = with(owner, |claim| {
+        claim.memory.retain(|other| !Arc::ptr_eq(other, memory));
+    });
+}
+
 fn with<R>(owner: OwnerKey, f: impl FnOnce(&mut Claim) -> R) -> Result<R> {
     let mut claims = CLAIMS.lock()?;
     claims

@@ -67,7 +67,10 @@ impl dax_driver::Driver for Kmem {
 
         memory.detach();
         match memory.leave() {
-            Ok(()) => registry::forget(memory),
+            Ok(()) => {
+                claims::unbound(device.owner(), memory);
+                registry::forget(memory);
+            }
             Err(error) => dev_warn!(
                 log,
                 "{} stays as it is without a driver ({}): {:?}; to get it back, bind the device again\n",
