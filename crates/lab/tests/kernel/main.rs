@@ -5,7 +5,9 @@ mod agent;
 mod attributes;
 mod data;
 mod fault;
+mod kmem;
 mod policy;
+mod ranges;
 mod selftests;
 mod stock;
 mod support;
@@ -20,7 +22,9 @@ fn main() -> ExitCode {
     let tests = [
         agent::tests(),
         attributes::tests(),
+        kmem::tests(),
         policy::tests(),
+        ranges::tests(),
         selftests::tests(),
         stock::tests(),
         teardown::tests(),

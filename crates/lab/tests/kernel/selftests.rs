@@ -10,6 +10,7 @@ use crate::support::DEBIAN_DEFAULT;
 use crate::support::Region;
 use crate::support::ensure;
 use crate::support::loaded;
+use crate::support::own_map;
 use crate::support::set_default;
 
 const KMEM: &str = "DAX_KMEM_TEST_DEV=auto /usr/lib/kselftest/dax/dax-kmem-hotplug.sh";
@@ -39,7 +40,7 @@ pub fn tests() -> Vec<Test> {
         ),
         Test::new(
             "selftest: memory hotplug's passes with a region's blocks among the others",
-            loaded("one").append("movable_node"),
+            own_map("one"),
             memory_hotplug,
         ),
     ]
@@ -122,7 +123,7 @@ fn kmem_on_our_region(guest: &Guest) -> Result<()> {
     region.destroy()
 }
 
-/// It writes `online` to single blocks, wherever they are: with `movable_node` the kernel then chooses the movable zone,
+/// It writes `online` to single blocks, wherever they are: in this guest the kernel then chooses the movable zone,
 /// which is the region's policy.
 fn memory_hotplug(guest: &Guest) -> Result<()> {
     let region = Region::sysram(guest, "mem0", "online_movable")?;

@@ -23,6 +23,11 @@ pub fn loaded(topology: &str) -> Boot {
     Boot::new(catalogue::find(topology).expect("it is in the catalogue")).modules(Install::Loaded)
 }
 
+/// The same, where added memory may hold its own memory map, and where the kernel chooses the movable zone for it.
+pub fn own_map(topology: &str) -> Boot {
+    loaded(topology).append("memory_hotplug.memmap_on_memory=1 movable_node")
+}
+
 /// Fails with `sentence` unless `condition` holds.
 pub fn ensure(condition: bool, sentence: impl Into<String>) -> Result<()> {
     if condition {
@@ -95,6 +100,16 @@ impl<'g> Log<'g> {
             found,
             format!("no line of the kernel's log has all of {words:?}"),
         )
+    }
+
+    /// Fails if a line has this text in it.
+    pub fn assert_none(&self, text: &str) -> Result<()> {
+        let log = self.guest.kernel_log()?;
+        let new = log.get(self.from..).unwrap_or_default();
+        match new.iter().find(|record| record.text.contains(text)) {
+            None => Ok(()),
+            Some(record) => Err(Error::test(format!("the kernel logged '{}'", record.text))),
+        }
     }
 
     /// Waits for a line with this text.
