@@ -17,6 +17,10 @@ help: ## Show this
 demo: toolchain ## Show the main job on the real kernel, and the same steps on a stock one
 	@$(LAB) demo
 
+.PHONY: bench
+bench: toolchain ## Measure the stock drivers and ours side by side (on an idle machine)
+	@$(LAB) bench
+
 .PHONY: test
 test: toolchain ## Check everything: format, lints, unit tests, tests on the real kernel
 	cargo fmt --all --check

@@ -6,7 +6,8 @@
 //! kernel's log and device events ([`kernel`]), starts udev and replays the hardware's arrival to it ([`coldplug`]), and
 //! serves the host's requests ([`serve`], [`program`]).
 //!
-//! To tests in the guest it lends, as `/init poll FILE` and `/init pin FILE`, what no shell can do ([`poll`], [`pin`]).
+//! To tests in the guest it lends what no shell can do ([`poll`], [`pin`]) or does too coarsely ([`time`]): `/init poll FILE`,
+//! `/init pin FILE`, `/init time write FILE VALUE`, `/init time run PROGRAM…`.
 
 mod coldplug;
 mod init;
@@ -17,6 +18,7 @@ mod poll;
 mod port;
 mod program;
 mod serve;
+mod time;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -26,9 +28,11 @@ fn main() {
         _ if rustix::process::getpid().is_init() => init::run(),
         ["poll", file] => poll::run(file),
         ["pin", file] => pin::run(file),
+        ["time", "write", file, value] => time::write(file, value),
+        ["time", "run", ref argv @ ..] => time::run(argv),
         [] => serve::run(),
         _ => Err(std::io::Error::other(
-            "what I can do beside is: poll FILE, pin FILE",
+            "what I can do beside is: poll FILE, pin FILE, time write FILE VALUE, time run PROGRAM...",
         )),
     };
     if let Err(error) = result {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The commands that `lab` understands.
 
+mod bench;
 mod demo;
 mod run;
 mod shell;
@@ -61,6 +62,8 @@ enum Command {
     },
     /// Show the main job as a narrated tour, and the same steps on a stock kernel.
     Demo,
+    /// Measure the stock drivers and ours side by side.
+    Bench(bench::Options),
     /// Build the kernel modules.
     Modules {
         /// Check them with the kernel's clippy.
@@ -140,6 +143,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Demo => {
             let started = Instant::now();
             return demo::run(&Lab::open(&events)?, started, json);
+        }
+        Command::Bench(options) => {
+            let topologies = options.topologies()?;
+            return bench::run(&Lab::open(&events)?, &options, &topologies, json);
         }
         Command::Modules { clippy, fmt_check } => {
             if clippy || fmt_check {

@@ -303,7 +303,8 @@ pub fn build_modules(events: &Events) -> Result<Option<Modules>> {
 }
 
 /// The repository that this lab was built from.
-fn repository() -> &'static Path {
+#[must_use]
+pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
