@@ -124,7 +124,7 @@ pub const BINDINGS: [Way; 4] = [
 ];
 
 /// Ways that take the decoders away from the region.
-pub const DECODERS: [Way; 11] = [
+pub const DECODERS: [Way; 10] = [
     Way {
         name: "detaching the region's target",
         take: |scene| {
@@ -177,11 +177,6 @@ pub const DECODERS: [Way; 11] = [
         name: "unbinding cxl_acpi from the root",
         take: |scene| bus(scene, "platform/drivers/cxl_acpi/unbind", "ACPI0017:00"),
         back: |scene| bus(scene, "platform/drivers/cxl_acpi/bind", "ACPI0017:00"),
-    },
-    Way {
-        name: "unloading cxl_mem",
-        take: |scene| scene.guest.sh_ok("rmmod cxl_mem").map(drop),
-        back: |scene| scene.guest.sh_ok("modprobe cxl_mem").map(drop),
     },
     Way {
         name: "unloading cxl_pci",
