@@ -19,6 +19,7 @@ use crate::support::ensure;
 use crate::support::loaded;
 use crate::support::set_default;
 use crate::support::total_memory;
+use crate::udev::Rule;
 use crate::witness::Change;
 use crate::witness::Witness;
 use crate::witness::zones_entered;
@@ -150,40 +151,6 @@ fn offline_any_block(guest: &Guest, region: &Region<'_>) -> Result<u64> {
         }
     }
     Err(lab::Error::test("every block has data of the kernel's own"))
-}
-
-/// A udev rule that writes to the state of each memory block the moment it appears.
-struct Rule<'g>(&'g Guest);
-
-impl<'g> Rule<'g> {
-    fn install(guest: &'g Guest, online_type: &str) -> Result<Self> {
-        // What has run tells so: that it found nothing to do must not be for want of running.
-        let rule = format!(
-            r#"ACTION=="add", SUBSYSTEM=="memory", ATTR{{state}}="{online_type}", RUN+="/usr/bin/touch /run/rule-ran/%k""#
-        );
-        guest.sh_ok(&format!(
-            "mkdir -p /run/udev/rules.d /run/rule-ran && echo '{rule}' > /run/udev/rules.d/50-hostile.rules && \
-             udevadm control --reload"
-        ))?;
-        Ok(Self(guest))
-    }
-
-    fn assert_ran_for(&self, region: &Region<'_>) -> Result<()> {
-        for block in region.blocks()? {
-            let ran = self
-                .0
-                .sh(&format!("rm /run/rule-ran/memory{block}"))?
-                .succeeded();
-            ensure(ran, format!("the rule did not run for memory{block}"))?;
-        }
-        Ok(())
-    }
-
-    fn remove(self) -> Result<()> {
-        let script =
-            "rm -r /run/udev/rules.d/50-hostile.rules /run/rule-ran && udevadm control --reload";
-        self.0.sh_ok(script).map(drop)
-    }
 }
 
 fn udev_rule_is_too_late(guest: &Guest) -> Result<()> {
@@ -344,7 +311,6 @@ fn online_type_comes_first(guest: &Guest) -> Result<()> {
         "ONLINE",
         "online ",
         "online_movable2",
-        "online\0",
         "-1",
         "3",
     ] {
