@@ -13,6 +13,7 @@ mod stock;
 mod support;
 mod teardown;
 mod transitions;
+mod udev;
 mod ways;
 mod witness;
 

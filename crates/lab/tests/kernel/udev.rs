@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a distribution or an administrator may have told udev to do with new memory.
+
+use lab::Guest;
+use lab::Result;
+
+use crate::support::Region;
+use crate::support::ensure;
+
+/// A udev rule that writes to the state of each memory block the moment it appears.
+pub struct Rule<'g>(&'g Guest);
+
+impl<'g> Rule<'g> {
+    /// Installs it.
+    pub fn install(guest: &'g Guest, online_type: &str) -> Result<Self> {
+        // What has run tells so: that it found nothing to do must not be for want of running.
+        let rule = format!(
+            r#"ACTION=="add", SUBSYSTEM=="memory", ATTR{{state}}="{online_type}", RUN+="/usr/bin/touch /run/rule-ran/%k""#
+        );
+        guest.sh_ok(&format!(
+            "mkdir -p /run/udev/rules.d /run/rule-ran && echo '{rule}' > /run/udev/rules.d/50-hostile.rules && \
+             udevadm control --reload"
+        ))?;
+        Ok(Self(guest))
+    }
+
+    /// Fails unless it ran for each block of the region; the record starts anew.
+    pub fn assert_ran_for(&self, region: &Region<'_>) -> Result<()> {
+        for block in region.blocks()? {
+            let ran = self
+                .0
+                .sh(&format!("rm /run/rule-ran/memory{block}"))?
+                .succeeded();
+            ensure(ran, format!("the rule did not run for memory{block}"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes it away.
+    pub fn remove(self) -> Result<()> {
+        let script =
+            "rm -r /run/udev/rules.d/50-hostile.rules /run/rule-ran && udevadm control --reload";
+        self.0.sh_ok(script).map(drop)
+    }
+}
