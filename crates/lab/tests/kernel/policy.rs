@@ -17,6 +17,7 @@ use crate::support::Region;
 use crate::support::block_file;
 use crate::support::ensure;
 use crate::support::loaded;
+use crate::support::own_map;
 use crate::support::set_default;
 use crate::support::total_memory;
 use crate::udev::Rule;
@@ -39,6 +40,11 @@ pub fn tests() -> Vec<Test> {
         Test::new("policy: a device-wide request against the policy is refused and changes nothing", one(), requests_against_it),
         Test::new("policy: online_type is asked for before kmem is, and stays as it is while kmem has the memory", one(), online_type_comes_first),
         Test::new("policy: with offline, memory is there and nobody has brought it online", one(), offline_leaves_the_choice),
+        Test::new(
+            "policy: with online the kernel chooses a zone once, for all blocks",
+            own_map("one"),
+            kernel_chooses_once,
+        ),
     ]
 }
 
@@ -352,5 +358,21 @@ fn offline_leaves_the_choice(guest: &Guest) -> Result<()> {
     region.assert_all("Movable")?;
     guest.write(&region.state(), "unplugged")?;
     region.assert_all("absent")?;
+    region.destroy()
+}
+
+/// In this guest it chooses the movable zone for memory that has no neighbours in any.
+fn kernel_chooses_once(guest: &Guest) -> Result<()> {
+    let region = Region::sysram(guest, "mem0", "online")?;
+    region.assert_all("Movable")?;
+    for block in region.blocks()? {
+        guest.write(&block_file(block), "offline")?;
+        guest.write_refused(&block_file(block), "online_kernel", Errno::PERM)?;
+        guest.write(&block_file(block), "online")?;
+        region.assert_all("Movable")?;
+    }
+    guest.write_refused(&region.state(), "online_kernel", Errno::BUSY)?;
+    guest.write(&region.state(), "online")?;
+    region.assert_all("Movable")?;
     region.destroy()
 }

@@ -56,6 +56,11 @@ pub fn tests() -> Vec<Test> {
             pinned_page,
         ),
         Test::new(
+            "transition: a signal that waits for the writer does not reach the rollback",
+            one(),
+            signal_before_the_rollback,
+        ),
+        Test::new(
             "transition: a mixed device is completed by its policy's word, or unplugged",
             one(),
             mixed_device,
@@ -264,6 +269,51 @@ impl<'g> Pin<'g> {
     }
 }
 
+/// Writes with a signal pending from the start.
+fn write_interrupted(guest: &Guest, path: &str, word: &str) -> Result<String> {
+    let script = format!("trap : INT; echo {word} > {path}");
+    let inject = "--inject=write:signal=INT:when=1";
+    let traced = [
+        "strace",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=write",
+        inject,
+        "bash",
+        "-c",
+        &script,
+    ];
+    guest.run(&traced)?.failure()
+}
+
+fn signal_before_the_rollback(guest: &Guest) -> Result<()> {
+    let fault = Fault::load(guest)?;
+    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    // An unplug gives way to it.
+    let refused = write_interrupted(guest, &region.state(), "unplugged")?;
+    ensure(
+        refused.contains("Interrupted system call"),
+        format!("the unplug was to be interrupted: {refused}"),
+    )?;
+    region.assert_all("Movable")?;
+    guest.write(&region.state(), "unplugged")?;
+    // To undo a plug, memory must go offline, which the kernel gives up for a signal.
+    fault.refuse_online(region.blocks()?[7])?;
+    let log = Log::from_now(guest)?;
+    let refused = write_interrupted(guest, &region.state(), "online_movable")?;
+    ensure(
+        refused.contains("Input/output error"),
+        format!("the plug was to fail: {refused}"),
+    )?;
+    log.assert_line(&[&region.name(), "rolled back"])?;
+    region.assert_all("absent")?;
+    fault.mend()?;
+    guest.write(&region.state(), "online_movable")?;
+    region.destroy()?;
+    fault.unload()
+}
+
 fn pinned_page(guest: &Guest) -> Result<()> {
     let region = Region::sysram(guest, "mem0", "online_movable")?;
     let blocks = region.blocks()?;
@@ -285,6 +335,12 @@ fn pinned_page(guest: &Guest) -> Result<()> {
         ensure(
             ["online_movable", "mixed"].contains(&meanwhile.as_str()),
             format!("in the middle of an unplug the device is '{meanwhile}'"),
+        )?;
+        // Whoever wants a turn need not wait for ever either.
+        let refused = write_interrupted(guest, &region.state(), "unplugged")?;
+        ensure(
+            refused.contains("Interrupted system call"),
+            format!("the second writer was to be interrupted: {refused}"),
         )?;
         let gone = |error| Error::test(format!("the guest is gone: {error}"));
         writer.control().signal(2).map_err(gone)?;
