@@ -90,7 +90,7 @@ fn bind(region: &Region) -> Result<Bound> {
     // What this region had to leave behind before goes now, or is taken up again as it is.
     let left = match holds::reclaim(&range) {
         Ok(()) => None,
-        Err(error) => Some(holds::policy_left_in(&range)?.ok_or(error)?),
+        Err(_) => holds::policy_left_in(&range)?,
     };
     if left.is_none() && dax_region::is_system_ram(&range) {
         dev_err!(

@@ -13,8 +13,8 @@
 //! bus, in the order of the folder, until one takes it: `cxl create-region` and `cxl enable-region`
 //! would hand each region to whichever of us comes first, and the stock driver would be left without.
 //! libcxl writes the name with the zero byte that ends it; whoever means us writes the name, with a
-//! newline or without. So a name that ends in a zero byte is refused, and libcxl goes on to the stock
-//! driver.
+//! newline or without. So a name that ends in a zero byte is not bound, and libcxl goes on to the stock
+//! driver. To disable a region, it asks the region's own driver alone: `unbind` takes either spelling.
 
 use crate::{
     abstractions::{
@@ -121,13 +121,8 @@ pub(super) fn install(driver: &mut bindings::device_driver) {
 ///
 /// # Safety
 ///
-/// `name` must be a string of `count` bytes, ended by a zero byte after those.
-unsafe fn find(name: *const c_char, count: usize) -> Result<Found> {
-    // SAFETY: The caller promises as much.
-    let written = unsafe { core::slice::from_raw_parts(name, count) };
-    if written.ends_with(b"\0") {
-        return Err(ENODEV);
-    }
+/// `name` must be a string that a zero byte ends.
+unsafe fn find(name: *const c_char) -> Result<Found> {
     // SAFETY: The matching function compares names as sysfs does, and ends at the zero byte.
     let dev = unsafe {
         bindings::bus_find_device(
@@ -172,8 +167,12 @@ unsafe extern "C" fn bind(
     count: usize,
 ) -> isize {
     let attach = || {
-        // SAFETY: sysfs ends what was written with a zero byte.
-        let found = unsafe { find(name, count)? };
+        // SAFETY: sysfs wrote so many bytes, and a zero byte after them.
+        if unsafe { core::slice::from_raw_parts(name, count) }.ends_with(b"\0") {
+            return Err(ENODEV);
+        }
+        // SAFETY: As above.
+        let found = unsafe { find(name)? };
         // SAFETY: The bus is the CXL bus, whose match function only looks.
         let matches = unsafe {
             match bindings::cxl_bus_type.match_ {
@@ -204,7 +203,7 @@ unsafe extern "C" fn unbind(
 ) -> isize {
     let release = || {
         // SAFETY: sysfs ends what was written with a zero byte.
-        let found = unsafe { find(name, count)? };
+        let found = unsafe { find(name)? };
         // SAFETY: The device is valid.
         if !ptr::eq(unsafe { (*found.0).driver }, driver) {
             return Err(ENODEV);
