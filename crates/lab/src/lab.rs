@@ -33,8 +33,18 @@ use crate::userland;
 
 /// Warnings reach the console, so that a guest that dies can still tell why; all else goes through the agent. A kernel
 /// that stumbled is not worth talking to: it panics, and a panic ends QEMU.
-const COMMAND_LINE: &str =
-    "console=ttyS0 loglevel=5 printk.devkmsg=on log_buf_len=4M oops=panic panic=-1";
+const COMMAND_LINE: &[&str] = &[
+    "console=ttyS0",
+    "loglevel=5",
+    "printk.devkmsg=on",
+    "log_buf_len=4M",
+    "oops=panic",
+    "panic=-1",
+    // On a busy host the guest's processor may pause for longer than these two checks of its clocks allow: the first
+    // would panic, the second give the fast clock up.
+    "no_timer_check",
+    "tsc=nowatchdog",
+];
 
 /// What becomes of the project's kernel modules in a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -210,7 +220,8 @@ impl Lab {
             modules,
             copies: &boot.copies,
         })?;
-        let mut command_line = vec![COMMAND_LINE.to_owned()];
+        let mut command_line: Vec<String> =
+            COMMAND_LINE.iter().copied().map(str::to_owned).collect();
         command_line.extend(boot.append);
         let qemu = qemu::start(
             &self.tree,
