@@ -325,7 +325,9 @@ impl Memory {
     pub fn block_changed(&self, range: &Range<u64>, zone: Option<ZoneKind>) {
         let state = zone.map_or(BlockState::Offline, BlockState::Online);
         // Memory goes online and offline block by block.
-        self.ledger.note(range.start / hotplug::block_size(), state);
+        if let Some(block) = range.start.checked_div(hotplug::block_size()) {
+            self.ledger.note(block, state);
+        }
         if !self.in_transition.load(Relaxed) {
             self.notify();
         }
@@ -519,11 +521,16 @@ impl Run<'_> {
     /// again; of those after the last of them, the first that is online is the one.
     fn stopped_at(&self, pieces: impl Iterator<Item = Blocks>) -> Option<u64> {
         let last = self.memory.ledger.take_last_offline();
-        let mut rest = pieces.flat_map(|piece| piece.iter());
-        if let Some(last) = last {
-            rest.find(|block| *block == last)?;
+        let mut reached = last.is_none();
+        for piece in pieces {
+            for block in piece.iter() {
+                if reached && self.block_state(block).is_online() {
+                    return Some(block);
+                }
+                reached |= last == Some(block);
+            }
         }
-        rest.find(|block| self.block_state(*block).is_online())
+        None
     }
 }
 
