@@ -77,7 +77,7 @@ fn bind(region: &Region) -> Result<Bound> {
     let mode = PartitionMode::from_number(region.mode()).ok_or(EOPNOTSUPP)?;
     RegionDriver::Sysram.admits(mode).map_err(|unserved| {
         dev_err!(log, "{}\n", Text(&unserved));
-        Error::from_errno(-unserved.errno())
+        Error::from_errno(unserved.errno().saturating_neg())
     })?;
     if region.is_set_aside() {
         dev_err!(

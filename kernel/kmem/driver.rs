@@ -207,6 +207,6 @@ fn show(bound: &Bound, vocabulary: Vocabulary, page: &mut Page<'_>) -> Result {
 fn store(bound: &Bound, vocabulary: Vocabulary, text: &[u8]) -> Result {
     let request = vocabulary
         .parse(text)
-        .map_err(|invalid| Error::from_errno(-invalid.errno()))?;
+        .map_err(|invalid| Error::from_errno(invalid.errno().saturating_neg()))?;
     bound.memory.request(request)
 }

@@ -260,7 +260,7 @@ impl Memory {
                 Err(engine::Error::Failed(failure)) => Err(failure),
                 Err(engine::Error::Refused(refusal)) => {
                     pr_info!("{}: {}\n", self.label(), Text(refusal));
-                    refused = Err(Error::from_errno(-refusal.errno()));
+                    refused = Err(Error::from_errno(refusal.errno().saturating_neg()));
                     Ok(())
                 }
             }
@@ -382,7 +382,10 @@ impl Memory {
 
         result.map_err(|failure| {
             pr_err!("{}: {}\n", self.label(), Text(&failure));
-            Error::from_errno(-failure.cause.errno(|reason| -reason.error.to_errno()))
+            let errno = failure
+                .cause
+                .errno(|reason| reason.error.to_errno().saturating_neg());
+            Error::from_errno(errno.saturating_neg())
         })
     }
 

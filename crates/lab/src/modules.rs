@@ -125,7 +125,7 @@ impl Recipe {
     }
 }
 
-/// Builds the modules under clippy and fails on any warning; the results are thrown away.
+/// Builds the modules under clippy and fails on any warning, objtool's too; the results are thrown away.
 ///
 /// # Errors
 /// What clippy says.
@@ -141,7 +141,7 @@ pub fn clippy(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &Events
             &["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"],
         )
     })?;
-    if log.lines().any(|line| line.starts_with("warning:")) {
+    if log.lines().any(|line| line.starts_with("warning:") || line.contains(": warning: ")) {
         return Err(Error::Program {
             what: "clippy on the kernel modules".into(),
             status: "it has warnings".into(),
