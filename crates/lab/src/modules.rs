@@ -141,7 +141,10 @@ pub fn clippy(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &Events
             &["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"],
         )
     })?;
-    if log.lines().any(|line| line.starts_with("warning:") || line.contains(": warning: ")) {
+    if log
+        .lines()
+        .any(|line| line.starts_with("warning:") || line.contains(": warning: "))
+    {
         return Err(Error::Program {
             what: "clippy on the kernel modules".into(),
             status: "it has warnings".into(),
