@@ -41,10 +41,11 @@ pub fn run(lab: &Lab, started: Instant, json: bool) -> Result<ExitCode> {
     let boot_started = Instant::now();
     let (ours, stock) = boot_both(lab)?;
     let booted = boot_started.elapsed();
+    let log = ours.kernel_log()?.len();
     let played = play(&mut stage, lab, &ours, &stock);
     let evidence = match &played {
         Ok(()) => None,
-        Err(error) => Some(format!("{error}\n{}", evidence(&ours))),
+        Err(error) => Some(format!("{error}\n{}", evidence(&ours, log))),
     };
     stage.finish(
         &[
@@ -102,16 +103,15 @@ fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// What a reader wants to see when a promise does not hold.
-fn evidence(guest: &Guest) -> String {
+/// What a reader wants to see when a promise does not hold: what the kernel logged since `from`, and the state.
+fn evidence(guest: &Guest, from: usize) -> String {
     let (Ok(log), Ok(state)) = (guest.kernel_log(), guest.sh("cxlr list 2>&1")) else {
         return "the guest no longer answers".into();
     };
-    let log: Vec<String> = log.iter().map(kernel_log::line).collect();
-    let tail = &log[log.len().saturating_sub(60)..];
+    let log: Vec<String> = log.iter().skip(from).map(kernel_log::line).collect();
     format!(
-        "--- the end of the kernel's log ---\n{}\n--- cxlr list ---\n{}",
-        tail.join("\n"),
+        "--- the kernel's log ---\n{}\n--- cxlr list ---\n{}",
+        log.join("\n"),
         state.stdout
     )
 }

@@ -276,6 +276,9 @@ fn fail_and_try_again(stage: &mut Stage, side: Side<'_>, made: &Made) -> Result<
     let first = stage.run(side, &write)?;
     let told = stage.run(side, &format!("cat {attribute}"))?;
     let left = show_blocks(stage, side, region)?;
+    if !first.output.succeeded() {
+        stage.run(side, "dmesg | tail -n 1")?.success()?;
+    }
     stage.run(side, "rmmod memory_fault")?.success()?;
     stage.run(side, &write)?;
     let again = show_blocks(stage, side, region)?;
