@@ -3,15 +3,19 @@
 
 mod agent;
 mod attributes;
+mod cxlr;
+mod cycles;
 mod data;
 mod fault;
 mod kmem;
 mod policy;
 mod ranges;
+mod regions;
 mod selftests;
 mod stock;
 mod support;
 mod teardown;
+mod tools;
 mod transitions;
 mod udev;
 mod ways;
@@ -23,12 +27,16 @@ fn main() -> ExitCode {
     let tests = [
         agent::tests(),
         attributes::tests(),
+        cxlr::tests(),
+        cycles::tests(),
         kmem::tests(),
         policy::tests(),
         ranges::tests(),
+        regions::tests(),
         selftests::tests(),
         stock::tests(),
         teardown::tests(),
+        tools::tests(),
         transitions::tests(),
     ];
     lab::suite::run(tests.into_iter().flatten().collect())

@@ -130,13 +130,20 @@ impl<'g> Region<'g> {
         let created = guest.sh_ok(&format!(
             "cxlr --json create-region -t ram --driver none {arguments}"
         ))?;
-        let number = created
+        let name = created
             .split("\"region\"")
             .nth(1)
             .and_then(|rest| rest.split('"').nth(1))
-            .and_then(|name| name.strip_prefix("region"))
-            .and_then(|number| number.parse().ok())
             .ok_or_else(|| Error::test(format!("cxlr names no region:\n{created}")))?;
+        Self::named(guest, name)
+    }
+
+    /// A region that is there already.
+    pub fn named(guest: &'g Guest, name: &str) -> Result<Self> {
+        let number = name
+            .strip_prefix("region")
+            .and_then(|number| number.parse().ok())
+            .ok_or_else(|| Error::test(format!("'{name}' is no region's name")))?;
         Ok(Self { guest, number })
     }
 

@@ -4,6 +4,7 @@
 //!
 //! The host bridge has decoders: one that passes everything through cannot assemble a region again that lost its memdev.
 
+use lab::Error;
 use lab::Guest;
 use lab::Result;
 use lab::suite::Test;
@@ -40,6 +41,14 @@ pub fn tests() -> Vec<Test> {
             move |guest| stuck(guest, way),
         ));
     }
+    tests.push(
+        Test::new(
+            "teardown: kernel data in a region survives every way to take the region apart, one after the other",
+            loaded("one-hdm"),
+            kernel_zone,
+        )
+        .alone(),
+    );
     tests
 }
 
@@ -138,9 +147,64 @@ fn stuck(guest: &Guest, way: Way) -> Result<()> {
     works_again(guest)
 }
 
+/// Memory in a kernel zone of its own node holds the node's own threads, and never goes.
+fn kernel_zone(guest: &Guest) -> Result<()> {
+    let mut scene = Scene {
+        guest,
+        region: Region::sysram(guest, "0x100", "online_kernel")?,
+        hardware: Hardware::find(guest)?,
+    };
+    let blocks = scene.region.blocks()?;
+    guest.sh_ok(&format!(
+        "set -e; mkdir /tmp/folders; mount -t tmpfs none /tmp/folders; cd /tmp/folders; \
+         seq 3000 | numactl --membind={NODE} xargs mkdir"
+    ))?;
+    let all_there = || -> Result<()> {
+        let count = guest.sh_ok("ls /tmp/folders | sort -n | uniq | wc -l")?;
+        ensure(
+            count.trim() == "3000",
+            format!("of 3000 folders {} are left", count.trim()),
+        )?;
+        // New ones have room as well.
+        guest
+            .sh_ok(&format!(
+                "cd /tmp/folders; mkdir new; numactl --membind={NODE} mkdir new/{{0..99}}; rm -r new"
+            ))
+            .map(drop)
+    };
+    for way in ways::BINDINGS.into_iter().chain(ways::DECODERS) {
+        let context = |error: Error| Error::test(format!("{}: {error}", way.name));
+        let round = || -> Result<String> {
+            (way.take)(&scene)?;
+            all_there()?;
+            assert_online(guest, &blocks)?;
+            scene.hardware.settle()?;
+            (way.back)(&scene)?;
+            scene.hardware.wait_until_whole()?;
+            all_there()?;
+            if is_intact(&scene) {
+                return Ok(scene.region.name());
+            }
+            take_over(guest, &scene.hardware)
+        };
+        let name = round().map_err(context)?;
+        scene.region = Region::named(guest, &name)?;
+        if !is_intact(&scene) {
+            scene.region.bind_kmem().map_err(context)?;
+        }
+        scene.hardware = Hardware::find(guest)?;
+        let state = guest.read(&scene.region.state())?;
+        ensure(
+            state == "online_kernel",
+            format!("after {}, the state is '{state}'", way.name),
+        )?;
+    }
+    all_there()
+}
+
 /// The way back for memory whose region lost its decoders: the core assembles them to a region again when the memdev gets
-/// its driver, and that region's memory goes when it is given to our driver.
-fn take_over(guest: &Guest, hardware: &Hardware<'_>) -> Result<()> {
+/// its driver. Given to our driver, that region's memory goes, or is taken up as it is. Answers with the region's name.
+fn take_over(guest: &Guest, hardware: &Hardware<'_>) -> Result<String> {
     if ways::regions(guest)?
         .iter()
         .all(|region| !is_committed(guest, region))
@@ -151,11 +215,13 @@ fn take_over(guest: &Guest, hardware: &Hardware<'_>) -> Result<()> {
         hardware.renew()?;
     }
     let regions = ways::regions(guest)?;
-    ensure(
-        regions.len() == 1,
-        format!("the committed decoders gave {regions:?}, and not one region"),
-    )?;
-    ways::rebind(guest, &regions[0], "cxl_sysram_region")
+    let [region] = &regions[..] else {
+        return Err(Error::test(format!(
+            "the committed decoders gave {regions:?}, and not one region"
+        )));
+    };
+    ways::rebind(guest, region, "cxl_sysram_region")?;
+    Ok(region.clone())
 }
 
 fn is_committed(guest: &Guest, region: &str) -> bool {

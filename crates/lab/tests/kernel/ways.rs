@@ -107,9 +107,12 @@ pub const BINDINGS: [Way; 4] = [
         take: |scene| scene.region.unbind("cxl_sysram_region"),
         back: |scene| {
             scene.region.bind("cxl_sysram_region")?;
-            scene
-                .guest
-                .write(&scene.region.online_type(), "online_movable")?;
+            // Memory that stayed behind has its policy already.
+            if scene.guest.read(&scene.region.online_type())? == "invalid" {
+                scene
+                    .guest
+                    .write(&scene.region.online_type(), "online_movable")?;
+            }
             scene.region.bind_kmem()
         },
     },
@@ -119,7 +122,7 @@ pub const BINDINGS: [Way; 4] = [
             let commit = format!("{}/commit", scene.region.path());
             scene.guest.write_refused(&commit, "0", Errno::PERM)
         },
-        back: nothing,
+        back: |_| Ok(()),
     },
 ];
 
@@ -131,12 +134,12 @@ pub const DECODERS: [Way; 10] = [
             let target = format!("{}/target0", scene.region.path());
             scene.guest.write(&target, "\n")
         },
-        back: nothing,
+        back: |_| Ok(()),
     },
     Way {
         name: "deleting the region",
         take: |scene| delete(scene.guest, &scene.region.name()),
-        back: nothing,
+        back: |_| Ok(()),
     },
     Way {
         name: "'cxl disable-memdev -f'",
@@ -200,10 +203,6 @@ pub fn delete(guest: &Guest, region: &str) -> Result<()> {
 pub fn regions(guest: &Guest) -> Result<Vec<String>> {
     let names = guest.sh_ok(&format!("cd {CXL}; ls -d region* 2>/dev/null; true"))?;
     Ok(names.split_whitespace().map(str::to_owned).collect())
-}
-
-fn nothing(_scene: &Scene<'_>) -> Result<()> {
-    Ok(())
 }
 
 fn bus(scene: &Scene<'_>, file: &str, content: &str) -> Result<()> {
