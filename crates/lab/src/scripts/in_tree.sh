@@ -11,4 +11,5 @@ if [ -n "$work" ]; then
     mkdir -p "$tree/work"
     mount --bind "$work" "$tree/work"
 fi
-exec chroot "$tree" "$@"
+# What is built depends on the tree alone: nothing of the caller's environment, cargo's and make's words in it, gets in.
+exec chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"
