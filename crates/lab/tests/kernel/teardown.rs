@@ -8,6 +8,7 @@ use lab::Error;
 use lab::Guest;
 use lab::Result;
 use lab::suite::Test;
+use rustix::io::Errno;
 
 use crate::data::Data;
 use crate::fault::Fault;
@@ -41,6 +42,16 @@ pub fn tests() -> Vec<Test> {
             move |guest| stuck(guest, way),
         ));
     }
+    tests.push(Test::new(
+        "teardown: a memdev that goes takes the memory of all its regions out first",
+        loaded("one-hdm"),
+        two_regions,
+    ));
+    tests.push(Test::new(
+        "teardown: a region that the core makes anew over memory that stayed behind cannot be taken apart either",
+        loaded("one-hdm"),
+        made_anew,
+    ));
     tests.push(
         Test::new(
             "teardown: kernel data in a region survives every way to take the region apart, one after the other",
@@ -143,6 +154,73 @@ fn stuck(guest: &Guest, way: Way) -> Result<()> {
     data.assert_intact()?;
     data.remove()?;
     fault.unload()?;
+    discard_all(guest)?;
+    works_again(guest)
+}
+
+fn two_regions(guest: &Guest) -> Result<()> {
+    let hardware = Hardware::find(guest)?;
+    let before = total_memory(guest)?;
+    let regions = [
+        Region::sysram(guest, "0x100 -s 256M", "online_movable")?,
+        Region::sysram(guest, "0x100 -s 512M", "online_movable")?,
+    ];
+    let data = Data::put(guest, NODE)?;
+    let mut blocks = regions[0].blocks()?;
+    blocks.extend(regions[1].blocks()?);
+    assert_online(guest, &blocks)?;
+
+    hardware.unbind()?;
+    data.assert_intact()?;
+    assert_gone(guest, &blocks)?;
+    ensure(
+        total_memory(guest)? == before,
+        "the regions' memory left something behind in MemTotal",
+    )?;
+
+    hardware.settle()?;
+    hardware.bind()?;
+    data.remove()?;
+    discard_all(guest)?;
+    works_again(guest)
+}
+
+fn made_anew(guest: &Guest) -> Result<()> {
+    let scene = scene(guest)?;
+    let blocks = scene.region.blocks()?;
+    let data = Data::put(guest, NODE)?;
+    let fault = Fault::load(guest)?;
+    fault.refuse_offline(blocks[0])?;
+    scene.hardware.unbind()?;
+    ways::delete(guest, &scene.region.name())?;
+    scene.hardware.settle()?;
+    scene.hardware.bind()?;
+
+    // It is with the stock driver now, which knows of nothing.
+    let regions = ways::regions(guest)?;
+    let [region] = &regions[..] else {
+        return Err(Error::test(format!("the core made {regions:?}")));
+    };
+    let driver = ways::driver(guest, region)?;
+    ensure(
+        driver.as_deref() == Some("cxl_region"),
+        format!("{region} is with {driver:?}"),
+    )?;
+    guest.write_refused(&format!("{CXL}/{region}/commit"), "0", Errno::PERM)?;
+    guest.sh(&format!("cxl destroy-region -f {region}"))?;
+    data.assert_intact()?;
+    assert_online(guest, &blocks)?;
+    if is_committed(guest, region) {
+        ways::delete(guest, region)?;
+        data.assert_intact()?;
+    }
+
+    fault.mend()?;
+    fault.unload()?;
+    take_over(guest, &scene.hardware)?;
+    assert_gone(guest, &blocks)?;
+    data.assert_intact()?;
+    data.remove()?;
     discard_all(guest)?;
     works_again(guest)
 }

@@ -36,10 +36,21 @@ impl<'g> Hardware<'g> {
 
     /// Takes the memdev's driver away and gives it back, so that the core looks at its decoders anew.
     pub fn renew(&self) -> Result<()> {
-        let file = |name| format!("{DRIVERS}/cxl_mem/{name}");
-        self.guest.write(&file("unbind"), &self.memdev)?;
+        self.unbind()?;
         self.settle()?;
-        self.guest.write(&file("bind"), &self.memdev)?;
+        self.bind()
+    }
+
+    /// Takes the memdev's driver away.
+    pub fn unbind(&self) -> Result<()> {
+        self.guest
+            .write(&format!("{DRIVERS}/cxl_mem/unbind"), &self.memdev)
+    }
+
+    /// Gives the memdev its driver, and waits for what that brings.
+    pub fn bind(&self) -> Result<()> {
+        self.guest
+            .write(&format!("{DRIVERS}/cxl_mem/bind"), &self.memdev)?;
         self.wait_until_whole()
     }
 
@@ -127,7 +138,7 @@ pub const BINDINGS: [Way; 4] = [
 ];
 
 /// Ways that take the decoders away from the region.
-pub const DECODERS: [Way; 10] = [
+pub const DECODERS: [Way; 11] = [
     Way {
         name: "detaching the region's target",
         take: |scene| {
@@ -142,14 +153,23 @@ pub const DECODERS: [Way; 10] = [
         back: |_| Ok(()),
     },
     Way {
+        name: "'cxl destroy-region -f'",
+        // Whether it gets there is its own affair.
+        take: |scene| {
+            let command = format!("cxl destroy-region -f {}", scene.region.name());
+            scene.guest.sh(&command).map(drop)
+        },
+        back: |_| Ok(()),
+    },
+    Way {
         name: "'cxl disable-memdev -f'",
         take: |scene| cxl(scene, "disable-memdev -f"),
         back: |scene| cxl(scene, "enable-memdev"),
     },
     Way {
         name: "unbinding cxl_mem from the memdev",
-        take: |scene| bus(scene, "cxl/drivers/cxl_mem/unbind", &scene.hardware.memdev),
-        back: |scene| bus(scene, "cxl/drivers/cxl_mem/bind", &scene.hardware.memdev),
+        take: |scene| scene.hardware.unbind(),
+        back: |scene| scene.hardware.bind(),
     },
     Way {
         name: "unbinding cxl_port from the endpoint",
@@ -161,7 +181,7 @@ pub const DECODERS: [Way; 10] = [
             )
         },
         // The memdev goes with its endpoint, and makes it again.
-        back: |scene| bus(scene, "cxl/drivers/cxl_mem/bind", &scene.hardware.memdev),
+        back: |scene| scene.hardware.bind(),
     },
     Way {
         name: "unbinding cxl_pci from the device",
