@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A transition over a whole device happens entirely or not at all, wherever it fails.
 
+use std::time::Duration;
+
 use lab::Error;
 use lab::Guest;
 use lab::Result;
@@ -284,7 +286,10 @@ fn write_interrupted(guest: &Guest, path: &str, word: &str) -> Result<String> {
         "-c",
         &script,
     ];
-    guest.run(&traced)?.failure()
+    guest
+        .start(guest::program(&traced))?
+        .output(Duration::from_mins(1))?
+        .failure()
 }
 
 fn signal_before_the_rollback(guest: &Guest) -> Result<()> {
