@@ -145,7 +145,16 @@ pub const DECODERS: [Way; 11] = [
             let target = format!("{}/target0", scene.region.path());
             scene.guest.write(&target, "\n")
         },
-        back: |_| Ok(()),
+        // The core skips the reset of locked decoders: one that lost its region is reset once it has
+        // been attached, committed and uncommitted again. Where memory stayed behind it is not touched.
+        back: |scene| {
+            let script = format!(
+                "cd {} && test $(cat locked) = 0 && decoder=$(cd {CXL}; dirname $(grep -L -e '^0x0*$' \
+                 decoder*/dpa_size)) && echo $decoder > target0 && echo 1 > commit && echo 0 > commit",
+                scene.region.path()
+            );
+            scene.guest.sh(&script).map(drop)
+        },
     },
     Way {
         name: "deleting the region",
