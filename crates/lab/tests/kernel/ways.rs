@@ -6,8 +6,10 @@ use lab::Result;
 use rustix::io::Errno;
 
 use crate::support::CXL;
+use crate::support::DEBIAN_DEFAULT;
 use crate::support::DRIVERS;
 use crate::support::Region;
+use crate::support::set_default;
 
 /// The only memory device of a guest, with all that makes it one.
 pub struct Hardware<'g> {
@@ -145,15 +147,18 @@ pub const DECODERS: [Way; 11] = [
             let target = format!("{}/target0", scene.region.path());
             scene.guest.write(&target, "\n")
         },
-        // The core skips the reset of locked decoders: one that lost its region is reset once it has
-        // been attached, committed and uncommitted again. Where memory stayed behind it is not touched.
+        // The core skips the reset of locked decoders. Those that lost their region are still programmed; the
+        // core makes a region of them again when the memdev gets its driver, and that one can be destroyed.
         back: |scene| {
-            let script = format!(
-                "cd {} && test $(cat locked) = 0 && decoder=$(cd {CXL}; dirname $(grep -L -e '^0x0*$' \
-                 decoder*/dpa_size)) && echo $decoder > target0 && echo 1 > commit && echo 0 > commit",
-                scene.region.path()
-            );
-            scene.guest.sh(&script).map(drop)
+            let (guest, region) = (scene.guest, &scene.region);
+            if guest.read(&format!("{}/locked", region.path()))? == "1" {
+                return Ok(());
+            }
+            delete(guest, &region.name())?;
+            set_default(guest, "online_movable")?;
+            scene.hardware.renew()?;
+            guest.sh_ok(&format!("cxlr destroy-region {}", region.name()))?;
+            set_default(guest, DEBIAN_DEFAULT)
         },
     },
     Way {

@@ -3,7 +3,7 @@
 
 use region_policy::blocks::{BlockState, Blocks};
 use region_policy::engine::{plug, unplug, Machine, Purpose, Rollback};
-use region_policy::journal::{Entry, Journal};
+use region_policy::journal::{Entry, Journal, WORTH_A_HOLE};
 use region_policy::online_type::OnlineType;
 use region_policy::zone::{ZoneKind, ZoneRule};
 
@@ -13,6 +13,9 @@ const MOVABLE: BlockState = BlockState::Online(ZoneKind::Movable);
 
 /// The sizes from 1 GiB to 512 GiB in blocks of 128 MiB.
 const SIZES: [u64; 10] = [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+/// Those of them that are worth a hole.
+const LARGE: [u64; 7] = [64, 128, 256, 512, 1024, 2048, 4096];
 
 fn blocks(first: u64, count: u64) -> Blocks {
     Blocks::new(first, count).unwrap()
@@ -91,7 +94,7 @@ fn the_second_block_comes_online_last_and_goes_offline_first() {
 #[test]
 fn the_hole_stays_open_until_all_ranges_are_done() {
     // The ranges of a dax device are in the order of its offsets, not of its addresses.
-    let ranges = [blocks(64, 8), blocks(32, 8), blocks(40, 4)];
+    let ranges = [blocks(128, 40), blocks(32, 8), blocks(40, 4)];
     let mut fate = Kind;
     let mut coming = model(&ranges, BlockState::Absent, &mut fate);
     assert!(come_online(&mut coming));
@@ -99,7 +102,7 @@ fn the_hole_stays_open_until_all_ranges_are_done() {
         pieces_of_additions(&coming),
         [
             blocks(32, 1),
-            blocks(64, 8),
+            blocks(128, 40),
             blocks(34, 6),
             blocks(40, 4),
             blocks(33, 1)
@@ -112,7 +115,7 @@ fn the_hole_stays_open_until_all_ranges_are_done() {
         pieces_of_removal(&going),
         [
             blocks(33, 1),
-            blocks(64, 8),
+            blocks(128, 40),
             blocks(34, 6),
             blocks(40, 4),
             blocks(32, 1)
@@ -121,22 +124,34 @@ fn the_hole_stays_open_until_all_ranges_are_done() {
 }
 
 #[test]
-fn a_small_device_is_one_piece() {
-    for count in [1, 2] {
+fn a_small_device_is_one_piece_and_a_larger_one_is_three() {
+    let worth_a_hole = u64::try_from(WORTH_A_HOLE).unwrap();
+    for (count, pieces) in [
+        (1, 1),
+        (2, 1),
+        (worth_a_hole - 1, 1),
+        (worth_a_hole, 3),
+        (worth_a_hole + 1, 3),
+    ] {
+        let range = blocks(8, count);
         let mut fate = Kind;
-        let mut coming = model(&[blocks(8, count)], BlockState::Absent, &mut fate);
+        let mut coming = model(&[range], BlockState::Absent, &mut fate);
         assert!(come_online(&mut coming));
-        assert_eq!(pieces_of_additions(&coming), [blocks(8, count)]);
+        assert_eq!(pieces_of_additions(&coming).len(), pieces, "{count}");
+        let mut fate = Kind;
+        let mut going = model(&[range], MOVABLE, &mut fate);
+        go_away(&mut going);
+        assert_eq!(pieces_of_removal(&going).len(), pieces, "{count}");
     }
 }
 
-/// Scans per block must not grow with the device. The factor leaves room for the few blocks at the
-/// ends, and none for a second factor of the size.
+/// Scans per block must not grow with the device. The factor leaves room for devices too small for a
+/// hole, half of which a scan covers on average, and none for a second factor of the size.
 fn assert_linear(what: &str, costs: &[(u64, u64)]) {
     println!("{what}: {costs:?}");
     for (size, scanned) in costs {
         assert!(
-            *scanned <= 8 * size,
+            *scanned <= WORTH_A_HOLE as u64 / 2 * size,
             "{what}: {scanned} scans for {size} blocks"
         );
     }
@@ -220,7 +235,7 @@ impl Fate for LastOfSecondPiece {
 
 #[test]
 fn a_failure_at_the_end_is_undone_in_linear_time() {
-    let costs = SIZES.map(|size| {
+    let costs = LARGE.map(|size| {
         let mut fate = LastOfSecondPiece { size, asked: 0 };
         let mut model = model(&[blocks(8, size)], BlockState::Absent, &mut fate);
         assert!(!come_online(&mut model));
