@@ -304,6 +304,11 @@ fn every_refusal_names_its_rule_and_its_remedy() {
             two_by_two().build(),
             sized(&["mem0", "mem2"], GIB + 256 * MIB),
         ),
+        (
+            "smaller_than_a_decoder_knows",
+            two_by_two().build(),
+            sized(&["mem0", "mem2"], 1000),
+        ),
         ("too_large", two_by_two().build(), sized(&["mem0"], 2 * GIB)),
         ("too_large_for_what_is_left", used(), sized(&["mem0"], GIB)),
         (

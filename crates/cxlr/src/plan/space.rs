@@ -105,6 +105,8 @@ pub fn size(
     }
     let share = match asked {
         Some(Size(size)) if !size.is_multiple_of(unit) => {
+            let below = size / unit * unit;
+            let above = Size(size.next_multiple_of(unit));
             return Err(Refusal::new(
                 format!("{} cannot be shared by {ways} memdevs", Size(size)),
                 format!(
@@ -112,11 +114,10 @@ pub fn size(
                     Size(ALIGNMENT),
                     Size(unit)
                 ),
-                format!(
-                    "choose {} or {}",
-                    Size((size / unit * unit).max(unit)),
-                    Size(size.next_multiple_of(unit))
-                ),
+                match below {
+                    0 => format!("choose {above}"),
+                    below => format!("choose {} or {above}", Size(below)),
+                },
             ));
         }
         Some(Size(size)) => size / ways,
