@@ -8,6 +8,7 @@
 //! | function | meaning |
 //! |---|---|
 //! | `dax_kmem_claim(owner, region, online_type)` | before the DAX device is added: its memory comes online as `online_type` (`MMOP_*`) tells and stays within that policy. `region` is the number that the log names. `EEXIST`, `ENOMEM`, `EINVAL` |
+//! | `dax_kmem_refuse(owner, region)` | before the DAX device is added: its memory never becomes System RAM. `kmem` answers `EOPNOTSUPP` to whoever binds it. `EEXIST`, `ENOMEM` |
 //! | `dax_kmem_status(owner)` | whether the device was bound: 0, or why not (`ENXIO`: nobody tried) |
 //! | `dax_kmem_evict(owner)` | takes all memory away, and lets none come back. `EBUSY`, `EINTR`: it is in use |
 //! | `dax_kmem_unclaim(owner)` | after the device is gone: ends the claim. `EBUSY`: memory stays behind |
@@ -22,6 +23,8 @@ use kernel::ffi::{
 
 /// `dax_kmem_claim()`.
 pub type Claim = unsafe extern "C" fn(*mut c_void, c_int, c_int) -> c_int;
+/// `dax_kmem_refuse()`.
+pub type Refuse = unsafe extern "C" fn(*mut c_void, c_int) -> c_int;
 /// `dax_kmem_status()`, `dax_kmem_evict()` and `dax_kmem_unclaim()`.
 pub type OfOwner = unsafe extern "C" fn(*mut c_void) -> c_int;
 /// `dax_kmem_reclaim()`.

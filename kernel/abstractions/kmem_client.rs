@@ -20,6 +20,7 @@ use kernel::{
 
 extern "C" {
     fn dax_kmem_claim(owner: *mut c_void, region: c_int, online_type: c_int) -> c_int;
+    fn dax_kmem_refuse(owner: *mut c_void, region: c_int) -> c_int;
     fn dax_kmem_status(owner: *mut c_void) -> c_int;
     fn dax_kmem_evict(owner: *mut c_void) -> c_int;
     fn dax_kmem_unclaim(owner: *mut c_void) -> c_int;
@@ -28,6 +29,7 @@ extern "C" {
 
 // The signatures that the other side has.
 const _: kmem_abi::Claim = dax_kmem_claim;
+const _: kmem_abi::Refuse = dax_kmem_refuse;
 const _: kmem_abi::OfOwner = dax_kmem_status;
 const _: kmem_abi::OfOwner = dax_kmem_evict;
 const _: kmem_abi::OfOwner = dax_kmem_unclaim;
@@ -48,10 +50,23 @@ impl Claim {
         let owner: *mut c_void = raw(owner).cast();
         // SAFETY: `kmem` compares the owner's address and does not follow it.
         to_result(unsafe { dax_kmem_claim(owner, region, online_type.into()) })?;
-        Ok(Self {
+        Ok(Self::on(owner))
+    }
+
+    /// Claims the memory of the DAX devices that `owner`, part of region `region`, will have, so that
+    /// it never becomes System RAM.
+    pub fn refusal(owner: &Device, region: c_int) -> Result<Self> {
+        let owner: *mut c_void = raw(owner).cast();
+        // SAFETY: As in `new()`.
+        to_result(unsafe { dax_kmem_refuse(owner, region) })?;
+        Ok(Self::on(owner))
+    }
+
+    fn on(owner: *mut c_void) -> Self {
+        Self {
             owner: owner as usize,
             ended: AtomicFlag::new(false),
-        })
+        }
     }
 
     fn owner(&self) -> *mut c_void {

@@ -19,5 +19,6 @@
 #include <dax-private.h>
 #include <bus.h>
 
+#include "dax.h"
 #include "memory.h"
 #include "region.h"

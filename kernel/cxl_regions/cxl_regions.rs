@@ -7,7 +7,9 @@
 //! |---|---|---|
 //! | [`cxl_sysram_region`](sysram) | a committed RAM region, by name | `sysram_regionN` with `online_type` |
 //! | [`cxl_dax_kmem_region`](dax_kmem) | `sysram_regionN`, once `online_type` is set | `dax_regionN` |
-//! | [`cxl_driver_dax_region`](dax_region) | `dax_regionN` | `daxN.M`, which `kmem` takes |
+//! | [`cxl_devdax_region`](devdax) | a committed RAM region, by name | `dax_regionN` with `dax_mode` |
+//! | [`cxl_dax_device_region`](dax_device) | that `dax_regionN`, once `dax_mode` is set | `daxN.M`, which `device_dax` or `fsdev_dax` takes |
+//! | [`cxl_driver_dax_region`](dax_region) | the other `dax_regionN` | `daxN.M`, which `kmem` takes |
 //!
 //! What is decided here is decided by the `region_policy` crate; all `unsafe` is in the
 //! abstractions.
@@ -24,6 +26,7 @@ pub mod abstractions {
     pub mod attribute;
     pub mod bindings;
     pub mod cxl;
+    pub mod dax_device;
     pub mod dax_region;
     pub mod device;
     pub mod global;
@@ -34,11 +37,16 @@ pub mod abstractions {
     pub mod text;
 }
 
+pub mod admission;
+pub mod dax_device;
 pub mod dax_kmem;
 pub mod dax_region;
+pub mod devdax;
 pub mod holds;
+pub mod mappable;
 pub mod sysram;
 pub mod table;
+pub mod watch;
 
 use abstractions::{
     cxl::{
@@ -63,7 +71,8 @@ module! {
 struct CxlRegions {
     _drivers: table::Drivers,
     #[pin]
-    _watch: notifier::Registration<holds::Watch>,
+    _watch: notifier::Registration<watch::Watch>,
+    _mappable: mappable::Lifetime,
     _holds: holds::Lifetime,
     _bus: cxl::Lifetime,
     _devices: WaitForRelease,
@@ -78,6 +87,7 @@ impl InPlaceModule for CxlRegions {
             _devices: WaitForRelease,
             _bus: cxl::Lifetime::begin(),
             _holds: holds::Lifetime::begin(),
+            _mappable: mappable::Lifetime::begin(),
             _watch <- notifier::Registration::new(),
             _drivers: table::Drivers::register(module)?,
         })

@@ -7,15 +7,12 @@
 //! is added. They are unlocked when it is gone; as long as some stays behind they stay locked.
 //!
 //! The core also resets decoders *before* it unbinds the region, so that what is moved out by then
-//! is garbage. A memdev or a port that loses its driver is noticed earlier, by [`Watch`].
+//! is garbage. [`unbinding`] is told earlier of a memdev or a port that loses its driver.
 
 use crate::{
     abstractions::{
         cxl::{
-            notifier::{
-                DeviceKey,
-                Listener, //
-            },
+            notifier::DeviceKey,
             region::{
                 DecoderLock,
                 Region, //
@@ -203,31 +200,27 @@ fn find(wanted: impl Fn(&Hold) -> bool) -> Result<Option<Arc<Hold>>> {
     Ok(HOLDS.lock()?.iter().find(|hold| wanted(hold)).cloned())
 }
 
-/// Moves a region's memory out while the way to it is still there.
-pub struct Watch;
-
-impl Listener for Watch {
-    fn unbinding(device: DeviceKey) {
-        // Evicting moves memory: the list is not locked meanwhile.
-        let Ok(holds) = affected(device) else {
-            return;
-        };
-        for hold in holds {
-            hold.evict();
-        }
+/// Moves the memory of the regions whose decoders go down with `device` out, while those still work.
+pub fn unbinding(device: DeviceKey) {
+    // Evicting moves memory: the list is not locked meanwhile.
+    let Ok(holds) = affected(device) else {
+        return;
+    };
+    for hold in holds {
+        hold.evict();
     }
+}
 
-    fn bound(region: &Region) {
-        let Ok(range) = region.range() else {
-            return;
-        };
-        // The lock is a flag of the region: one that was made anew over memory that stayed behind
-        // has none.
-        if let Ok(Some(hold)) = find(|hold| hold.is_left_in(&range)) {
-            let mut decoders = hold.decoders.lock();
-            if !decoders.as_ref().is_some_and(|lock| lock.is_of(region)) {
-                *decoders = Some(region.lock_decoders());
-            }
+/// Locks the decoders of a region that was made anew over memory that stayed behind: the lock is a
+/// flag of the region, and this one has none.
+pub fn bound(region: &Region) {
+    let Ok(range) = region.range() else {
+        return;
+    };
+    if let Ok(Some(hold)) = find(|hold| hold.is_left_in(&range)) {
+        let mut decoders = hold.decoders.lock();
+        if !decoders.as_ref().is_some_and(|lock| lock.is_of(region)) {
+            *decoders = Some(region.lock_decoders());
         }
     }
 }

@@ -21,10 +21,9 @@ use crate::{
                 Subregion, //
             },
         },
-        dax_region,
-        module_ref::ModuleRef,
-        text::Text, //
+        module_ref::ModuleRef, //
     },
+    admission,
     dax_kmem::Plugged,
     device_attributes,
     holds, //
@@ -40,10 +39,7 @@ use kernel::{
     },
 };
 use region_policy::{
-    matrix::{
-        PartitionMode,
-        RegionDriver, //
-    },
+    matrix::RegionDriver,
     online_type::{
         Configured,
         OnlineType, //
@@ -69,42 +65,11 @@ impl region::Driver for Sysram {
 
 /// Takes `region` if it can become system RAM, and puts a `sysram_regionN` below it.
 fn bind(region: &Region) -> Result<Bound> {
-    let log = region.as_ref();
-
-    if !region.is_committed() {
-        return Err(ENXIO);
-    }
-    let mode = PartitionMode::from_number(region.mode()).ok_or(EOPNOTSUPP)?;
-    RegionDriver::Sysram.admits(mode).map_err(|unserved| {
-        dev_err!(log, "{}\n", Text(&unserved));
-        Error::from_errno(unserved.errno().saturating_neg())
-    })?;
-    if region.is_set_aside() {
-        dev_err!(
-            log,
-            "a memdev of this region is set aside by its own driver\n"
-        );
-        return Err(EBUSY);
-    }
-    let range = region.range()?;
-    // What this region had to leave behind before goes now, or is taken up again as it is.
-    let left = match holds::reclaim(&range) {
-        Ok(()) => None,
-        Err(_) => holds::policy_left_in(&range)?,
-    };
-    if left.is_none() && dax_region::is_system_ram(&range) {
-        dev_err!(
-            log,
-            "[{:#x}-{:#x}] is System RAM in part: offline its blocks or unbind its driver first\n",
-            range.start,
-            range.end.saturating_sub(1)
-        );
-        return Err(EBUSY);
-    }
-
+    // What this region had to leave behind before is taken up again as it is.
+    let left = admission::admit(region, RegionDriver::Sysram)?;
     let module = ModuleRef::new(this_module::<crate::LocalModule>())?;
     let sysram_region = Pending::new(
-        log,
+        region.as_ref(),
         c"sysram_region",
         region.id(),
         try_pin_init!(SysramRegion {

@@ -7,8 +7,10 @@ use crate::{
         region,
         subregion, //
     },
+    dax_device::DaxDevices,
     dax_kmem::DaxKmem,
     dax_region::DaxRegionDriver,
+    devdax::Devdax,
     sysram::Sysram, //
 };
 use kernel::{
@@ -33,7 +35,7 @@ type Register = fn(&'static ThisModule) -> Result<KBox<dyn Registered>>;
 
 /// How each driver is registered. Those for devices further down come first, so that a device finds
 /// its driver when it is added.
-const TABLE: [Register; 3] = [
+const TABLE: [Register; 5] = [
     |module| {
         registered(subregion::Registration::<DaxRegionDriver>::new(
             c"cxl_driver_dax_region",
@@ -49,6 +51,18 @@ const TABLE: [Register; 3] = [
     |module| {
         registered(driver::Registration::<region::Adapter<Sysram>>::new(
             c"cxl_sysram_region",
+            module,
+        ))
+    },
+    |module| {
+        registered(subregion::Registration::<DaxDevices>::new(
+            c"cxl_dax_device_region",
+            module,
+        ))
+    },
+    |module| {
+        registered(driver::Registration::<region::Adapter<Devdax>>::new(
+            c"cxl_devdax_region",
             module,
         ))
     },

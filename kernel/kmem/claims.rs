@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The policies of region drivers, who claim a device before it exists.
+//! What region drivers want for the memory of a device, which they say before it exists.
 //!
 //! `abstractions/kmem_abi.rs` documents the functions.
 
@@ -29,9 +29,21 @@ pub struct Policy {
     pub online_type: OnlineType,
 }
 
+/// What the owner of a device wants.
+#[derive(Clone, Copy)]
+pub enum Terms {
+    /// System RAM under a policy.
+    Policy(Policy),
+    /// No System RAM: applications map the memory, and other hosts may share it.
+    Refusal {
+        /// The `N` of `regionN`, for the log.
+        region: c_int,
+    },
+}
+
 struct Claim {
     owner: OwnerKey,
-    policy: Policy,
+    terms: Terms,
     /// What came of the device's probe; `None` before there was one.
     status: Option<Result>,
     /// The memory of its devices: a region may be cut into several.
@@ -54,13 +66,13 @@ pub fn exit() {
     }
 }
 
-/// The policy of the owner of a device, if it has one.
-pub fn policy(owner: OwnerKey) -> Result<Option<Policy>> {
+/// What the owner of a device wants, if it claims it.
+pub fn terms(owner: OwnerKey) -> Result<Option<Terms>> {
     let claims = CLAIMS.lock()?;
     Ok(claims
         .iter()
         .find(|claim| claim.owner == owner)
-        .map(|claim| claim.policy))
+        .map(|claim| claim.terms))
 }
 
 /// Takes note of what came of a device's probe.
@@ -94,21 +106,25 @@ fn with<R>(owner: OwnerKey, f: impl FnOnce(&mut Claim) -> R) -> Result<R> {
         .ok_or(ENOENT)
 }
 
-fn claim(owner: OwnerKey, region: c_int, online_type: c_int) -> Result {
+fn policy(region: c_int, online_type: c_int) -> Result<Terms> {
     let online_type = u8::try_from(online_type)
         .ok()
         .and_then(OnlineType::from_mmop)
         .ok_or(EINVAL)?;
+    Ok(Terms::Policy(Policy {
+        region,
+        online_type,
+    }))
+}
+
+fn claim(owner: OwnerKey, terms: Terms) -> Result {
     let mut claims = CLAIMS.lock()?;
     if claims.iter().any(|claim| claim.owner == owner) {
         return Err(EEXIST);
     }
     let claim = Claim {
         owner,
-        policy: Policy {
-            region,
-            online_type,
-        },
+        terms,
         status: None,
         memory: KVec::new(),
     };
@@ -157,9 +173,16 @@ fn errno(result: Result) -> c_int {
 /// See [`kmem_abi`].
 #[no_mangle]
 pub extern "C" fn dax_kmem_claim(owner: *mut c_void, region: c_int, online_type: c_int) -> c_int {
-    errno(claim(OwnerKey::of(owner), region, online_type))
+    errno(policy(region, online_type).and_then(|terms| claim(OwnerKey::of(owner), terms)))
 }
 export_symbol_gpl!(dax_kmem_claim);
+
+/// See [`kmem_abi`].
+#[no_mangle]
+pub extern "C" fn dax_kmem_refuse(owner: *mut c_void, region: c_int) -> c_int {
+    errno(claim(OwnerKey::of(owner), Terms::Refusal { region }))
+}
+export_symbol_gpl!(dax_kmem_refuse);
 
 /// See [`kmem_abi`].
 #[no_mangle]
@@ -192,6 +215,7 @@ export_symbol_gpl!(dax_kmem_reclaim);
 
 // The other side relies on these signatures.
 const _: kmem_abi::Claim = dax_kmem_claim;
+const _: kmem_abi::Refuse = dax_kmem_refuse;
 const _: kmem_abi::OfOwner = dax_kmem_status;
 const _: kmem_abi::OfOwner = dax_kmem_evict;
 const _: kmem_abi::OfOwner = dax_kmem_unclaim;

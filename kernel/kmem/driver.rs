@@ -17,7 +17,10 @@ use crate::{
         hotplug,
         text::Text, //
     },
-    claims,
+    claims::{
+        self,
+        Terms, //
+    },
     device_attributes,
     memory::Memory,
     registry, //
@@ -85,7 +88,18 @@ impl dax_driver::Driver for Kmem {
 /// Makes the memory of `device` system RAM, as its owner or else the system wants it.
 fn bind(device: &Device) -> Result<Arc<Memory>> {
     let log = device.as_ref();
-    let claim = claims::policy(device.owner())?;
+    let claim = match claims::terms(device.owner())? {
+        None => None,
+        Some(Terms::Policy(policy)) => Some(policy),
+        Some(Terms::Refusal { region }) => {
+            dev_err!(
+                log,
+                "refused: region{} is for applications that map its memory, which must not become System RAM\n",
+                region
+            );
+            return Err(EOPNOTSUPP);
+        }
+    };
 
     let ranges = ranges(device)?;
     // What an earlier binding had to leave behind is taken up as it is.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Regions: a range of physical addresses, the memdevs behind it, and the driver that decides what it is for.
 
+use region_policy::dax_mode::DaxMode;
 use region_policy::online_type::OnlineType;
 
 use crate::device::Device;
@@ -38,6 +39,8 @@ pub struct Region {
     pub driver: Option<String>,
     /// The device below a region that `cxl_sysram_region` holds.
     pub sysram: Option<SysramRegion>,
+    /// The device below a region that `cxl_devdax_region` holds.
+    pub devdax: Option<DevdaxRegion>,
 }
 
 /// The device on which the policy of a system-RAM region is set before its memory exists.
@@ -49,6 +52,17 @@ pub struct SysramRegion {
     pub driver: Option<String>,
     /// The policy; `None` until it is set.
     pub online_type: Option<OnlineType>,
+}
+
+/// The device on which the mode of a region that applications map is set before its dax devices exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevdaxRegion {
+    /// `dax_region0`.
+    pub name: String,
+    /// `cxl_dax_device_region`, once the mode is set and taken.
+    pub driver: Option<String>,
+    /// The mode; `None` until it is set.
+    pub dax_mode: Option<DaxMode>,
 }
 
 impl Region {
@@ -72,6 +86,7 @@ impl Region {
             targets,
             driver: device.driver()?,
             sysram: SysramRegion::read(device, name)?,
+            devdax: DevdaxRegion::read(device, name)?,
         })
     }
 
@@ -102,6 +117,25 @@ impl SysramRegion {
         Ok(Some(Self {
             driver: device.driver()?,
             online_type: OnlineType::parse(word.as_bytes()),
+            name,
+        }))
+    }
+}
+
+impl DevdaxRegion {
+    fn read(region: &Device<'_>, name: &str) -> Result<Option<Self>> {
+        let Some(id) = text::id(name, "region") else {
+            return Ok(None);
+        };
+        let name = format!("dax_region{id}");
+        let device = region.below(&name);
+        // The stock driver has a device of that name as well, without a mode.
+        let Some(word) = optional(device.text("dax_mode"))? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            driver: device.driver()?,
+            dax_mode: DaxMode::parse(word.as_bytes()),
             name,
         }))
     }

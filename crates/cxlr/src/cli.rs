@@ -15,6 +15,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use clap_complete::Shell;
 use cxl_sysfs::Goal;
+use region_policy::dax_mode::DaxMode;
 use region_policy::online_type::OnlineType;
 
 use crate::problem::EXIT_STATUS;
@@ -26,7 +27,7 @@ use crate::size::Size;
 /// chooses how their memory comes online before the first page of it does, plugs and unplugs them as a whole, and takes
 /// them down, each in one transaction: when a step fails, all steps before it are undone in reverse order.
 ///
-/// On a kernel with the region drivers (cxl_sysram_region, cxl_dax_kmem_region) the policy belongs to the region and the
+/// On a kernel with the region drivers (cxl_sysram_region, cxl_devdax_region) the policy belongs to the region and the
 /// kernel keeps it. On a stock kernel cxlr does the best that the kernel offers and says what it used: the attribute state
 /// or hotplug of a dax device where there is one, single memory blocks with rollback where there is none.
 #[derive(Debug, Parser)]
@@ -139,6 +140,10 @@ pub struct CreateRegion {
     #[arg(long, visible_alias = "auto-online", value_parser = online_type(), value_name = "ONLINE_TYPE")]
     pub online_type: Option<OnlineType>,
 
+    /// What applications find with devdax: decided before the first dax device is there [default: devdax]
+    #[arg(long, value_parser = dax_mode(), value_name = "DAX_MODE")]
+    pub dax_mode: Option<DaxMode>,
+
     /// Show the steps, and do nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -183,6 +188,9 @@ pub enum Driver {
     /// cxl_sysram_region: system RAM under the region's own policy; the stock drivers under the same policy where it is
     /// not loaded [default for ram]
     Sysram,
+    /// cxl_devdax_region: applications map the memory themselves, and it never becomes system RAM; the stock drivers where
+    /// it is not loaded, which do not promise the latter
+    Devdax,
     /// cxl_region, the stock driver: the system default decides, unless --online-type does [default for pmem]
     Auto,
     /// Nobody: the region stays committed and unused
@@ -209,6 +217,18 @@ fn online_type() -> impl clap::builder::TypedValueParser<Value = OnlineType> {
         .map(|online_type| PossibleValue::new(online_type.as_str()).help(meaning(online_type)));
     clap::builder::PossibleValuesParser::new(words)
         .try_map(|word| OnlineType::parse(word.as_bytes()).ok_or("not an online type"))
+}
+
+fn dax_mode() -> impl clap::builder::TypedValueParser<Value = DaxMode> {
+    use clap::builder::TypedValueParser as _;
+    let words = DaxMode::ALL.map(|mode| {
+        PossibleValue::new(mode.as_str()).help(match mode {
+            DaxMode::Devdax => "A character device that is mapped (device_dax)",
+            DaxMode::Fsdev => "A device for a file system such as famfs (fsdev_dax)",
+        })
+    });
+    clap::builder::PossibleValuesParser::new(words)
+        .try_map(|word| DaxMode::parse(word.as_bytes()).ok_or("not a mode"))
 }
 
 /// What an online type means, for the help.

@@ -10,6 +10,7 @@ use clap::CommandFactory;
 use cxl_sysfs::Snapshot;
 use cxl_sysfs::Sysfs;
 use cxl_sysfs::Tree;
+use region_policy::dax_mode::DaxMode;
 use region_policy::matrix::PartitionMode;
 use region_policy::online_type::OnlineType;
 use serde_json::json;
@@ -53,8 +54,8 @@ pub fn run(cli: &Cli) -> Result<(), Problem> {
 
 fn create_region(cli: &Cli, tree: &Sysfs, options: &CreateRegion) -> Result<(), Problem> {
     let request = request(tree, options)?;
-    if needs_kmem(request.wanted) && !options.dry_run {
-        load_kmem(tree);
+    if let Some(driver) = dax_driver_of(request.wanted).filter(|_| !options.dry_run) {
+        load(tree, driver);
     }
     let (_lock, interrupt) = begin(tree)?;
     let plan = plan::create::plan(&Snapshot::read(tree)?, &request)?;
@@ -161,7 +162,14 @@ fn request(tree: &dyn Tree, options: &CreateRegion) -> Result<Request, Problem> 
         (Driver::None, Some(_)) => usage(
             "--online-type needs a driver: memory of a region without one does not come online",
         ),
+        (Driver::Devdax, None) => Wanted::Devdax(options.dax_mode.unwrap_or(DaxMode::Devdax)),
+        (Driver::Devdax, Some(_)) => usage(
+            "--online-type is for system RAM: memory that applications map does not come online",
+        ),
     };
+    if options.dax_mode.is_some() && driver != Driver::Devdax {
+        usage("--dax-mode needs --driver devdax");
+    }
     let uuid = match (mode, &options.uuid) {
         (PartitionMode::Pmem, Some(uuid)) => Some(uuid.clone()),
         (PartitionMode::Pmem, None) => Some(
@@ -193,19 +201,21 @@ fn usage(message: &str) -> ! {
         .exit()
 }
 
-fn needs_kmem(wanted: Wanted) -> bool {
+/// The driver on the dax bus that is to have the region's memory, if the user said so.
+fn dax_driver_of(wanted: Wanted) -> Option<&'static str> {
     match wanted {
-        Wanted::Sysram(_) | Wanted::Stock(_) => true,
-        Wanted::StockDefault | Wanted::Nothing => false,
+        Wanted::Sysram(_) | Wanted::Stock(_) => Some("kmem"),
+        Wanted::Devdax(mode) => Some(mode.driver()),
+        Wanted::StockDefault | Wanted::Nothing => None,
     }
 }
 
-/// Has kmem loaded, as daxctl does: no distribution loads it before the first dax device is there, which is too late to
-/// hold it back. Whether it is there then is decided by the plan.
-fn load_kmem(tree: &Sysfs) {
-    if tree.is_live() && !tree.exists(&plan::dax_driver("kmem")) {
-        let status = process::Command::new("modprobe").arg("kmem").status();
-        tracing::info!("modprobe kmem: {status:?}");
+/// Has a driver loaded, as daxctl does: no distribution loads it before the first dax device is there, which is too late to
+/// hold another back. Whether it is there then is decided by the plan.
+fn load(tree: &Sysfs, driver: &str) {
+    if tree.is_live() && !tree.exists(&plan::dax_driver(driver)) {
+        let status = process::Command::new("modprobe").arg(driver).status();
+        tracing::info!("modprobe {driver}: {status:?}");
     }
 }
 

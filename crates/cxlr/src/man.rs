@@ -31,6 +31,10 @@ const SECTIONS: [(&str, &[&str]); 4] = [
              other memory that is hot-plugged in that moment comes online in the same way, and another dax device \
              that appears in that moment stays without a driver until one is bound to it (/sys/bus/dax/drivers_probe). \
              Afterwards nothing keeps other agents from changing blocks.",
+            "With --driver devdax and the region drivers (detected: cxl_devdax_region and cxl_dax_device_region) the dax \
+             device goes to the driver of its mode and to no other, and kmem refuses it as long as the region has that driver. \
+             The mode can be changed later, in dax_regionN/dax_mode. With the stock driver kmem is kept from the device by \
+             drivers_autoprobe, as above, until the mode's driver has it; afterwards nothing keeps it from kmem.",
             "Where kmem has neither state nor hotplug, unplugging takes blocks offline one by one; when one refuses, those \
              before it go back into their zones. Another agent can see, and use, the blocks in between.",
             "Success is counted: after each change all blocks of the device are read, and one that is not as asked for \
@@ -53,6 +57,7 @@ const SECTIONS: [(&str, &[&str]); 4] = [
             "cxlr list",
             "cxlr create-region -t ram --online-type online_movable mem0 mem1",
             "cxlr create-region -s 16G serial:0x100",
+            "cxlr create-region --driver devdax --dax-mode fsdev mem0",
             "cxlr hotplug region0 unplugged",
             "cxlr destroy-region region0 region1",
         ],

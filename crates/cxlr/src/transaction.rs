@@ -18,6 +18,7 @@ use cxl_sysfs::memory::AUTO_ONLINE;
 use cxl_sysfs::memory::Block;
 use cxl_sysfs::memory::BlockState;
 use cxl_sysfs::memory::Census;
+use region_policy::dax_mode::DaxMode;
 use region_policy::online_type::OnlineType;
 
 use crate::interrupt::Interrupt;
@@ -132,6 +133,10 @@ fn act(tree: &dyn Tree, interrupt: &Interrupt, action: &Action) -> Result<(), Tr
             .iter()
             .filter(|device| device.driver.is_none())
             .try_for_each(|device| bind_kmem(tree, &device.name)),
+        Action::BindMode(devices, mode) => look_up(tree, devices)?
+            .iter()
+            .filter(|device| device.driver.is_none())
+            .try_for_each(|device| bind_mode(tree, &device.name, *mode)),
         Action::Reach { devices, goal } => look_up(tree, devices)?
             .iter()
             .try_for_each(|device| reach(tree, device, *goal)),
@@ -269,6 +274,29 @@ fn plug_by_binding(
 
 fn bind_kmem(tree: &dyn Tree, device: &str) -> Result<(), Trouble> {
     Ok(tree.write(&dax_driver("kmem").join("bind"), device)?)
+}
+
+/// Names the device to a driver that would not match it; the name is taken back, lest the driver grab whatever is called so
+/// later.
+fn bind_mode(tree: &dyn Tree, device: &str, mode: DaxMode) -> Result<(), Trouble> {
+    let driver = dax_driver(mode.driver());
+    // The driver takes the device at once, and says nothing if it does not.
+    tree.write(&driver.join("new_id"), device)?;
+    let taken = || -> Result<(), Trouble> {
+        let now = Device::new(tree, DaxDevice::folder(device)).driver()?;
+        if now.is_none() {
+            tree.write(&driver.join("bind"), device)?;
+        }
+        Ok(())
+    };
+    let result = taken();
+    let Err(error) = tree.write(&driver.join("remove_id"), device) else {
+        return result;
+    };
+    let left = format!("echo {device} > {}/remove_id ({error})", driver.display());
+    let mut trouble = result.err().unwrap_or_else(|| Cause::Kernel(error).into());
+    trouble.left.push(left);
+    Err(trouble)
 }
 
 fn unbind_kmem(tree: &dyn Tree, device: &str) -> Result<(), Trouble> {

@@ -22,6 +22,7 @@ use cxlr::plan::attach::Wanted;
 use cxlr::plan::create::Request;
 use cxlr::problem::Cause;
 use cxlr::transaction;
+use region_policy::dax_mode::DaxMode;
 use region_policy::online_type::OnlineType;
 use rustix::io::Errno;
 
@@ -77,6 +78,16 @@ fn creations() -> Vec<Case> {
             "policy offline",
             || two_memdevs().region_drivers().build(),
             request(&["mem0", "mem1"], Wanted::Sysram(OnlineType::Offline)),
+        ),
+        (
+            "region drivers, for applications",
+            || two_memdevs().region_drivers().build(),
+            request(&["mem1", "mem0"], Wanted::Devdax(DaxMode::Fsdev)),
+        ),
+        (
+            "stock, for applications",
+            || two_memdevs().build(),
+            request(&["mem0", "mem1"], Wanted::Devdax(DaxMode::Devdax)),
         ),
         (
             "stock, policy online_kernel",
@@ -155,6 +166,15 @@ fn a_region_is_created_and_its_memory_is_as_asked_for() {
                 census(&machine, &plan.region).is(Goal::Plugged(OnlineType::Online)),
                 "{what}"
             ),
+            Wanted::Devdax(mode) => {
+                assert_eq!(snapshot.dax_devices.len(), 1, "{what}");
+                assert_eq!(
+                    snapshot.dax_devices[0].driver.as_deref(),
+                    Some(mode.driver()),
+                    "{what}"
+                );
+                assert_eq!(machine.dax_ids(), 0, "{what}: names are taken back");
+            }
             Wanted::Nothing => assert_eq!(snapshot.dax_devices.len(), 0, "{what}"),
         }
         let settings = |looks: &Looks| {
@@ -310,7 +330,7 @@ fn memory_that_stays_online_keeps_its_region() {
     for (what, machine, request) in creations() {
         if matches!(
             request.wanted,
-            Wanted::Nothing | Wanted::Sysram(OnlineType::Offline)
+            Wanted::Nothing | Wanted::Devdax(_) | Wanted::Sysram(OnlineType::Offline)
         ) {
             continue;
         }

@@ -6,12 +6,14 @@
 //! kernel's log and device events ([`kernel`]), starts udev and replays the hardware's arrival to it ([`coldplug`]), and
 //! serves the host's requests ([`serve`], [`program`]).
 //!
-//! To tests in the guest it lends what no shell can do ([`poll`], [`pin`]) or does too coarsely ([`time`]): `/init poll FILE`,
-//! `/init pin FILE`, `/init time write FILE VALUE`, `/init time run PROGRAM…`.
+//! To tests in the guest it lends what no shell can do ([`poll`], [`pin`], [`map`]) or does too coarsely ([`time`]): `/init poll
+//! FILE`, `/init pin FILE`, `/init map FILE`, `/init count FILE`, `/init counted FILE`, `/init time write FILE VALUE`, `/init time
+//! run PROGRAM…`.
 
 mod coldplug;
 mod init;
 mod kernel;
+mod map;
 mod outbox;
 mod pin;
 mod poll;
@@ -28,11 +30,14 @@ fn main() {
         _ if rustix::process::getpid().is_init() => init::run(),
         ["poll", file] => poll::run(file),
         ["pin", file] => pin::run(file),
+        ["map", file] => map::map(file),
+        ["count", file] => map::count(file),
+        ["counted", file] => map::counted(file),
         ["time", "write", file, value] => time::write(file, value),
         ["time", "run", ref argv @ ..] => time::run(argv),
         [] => serve::run(),
         _ => Err(std::io::Error::other(
-            "what I can do beside is: poll FILE, pin FILE, time write FILE VALUE, time run PROGRAM...",
+            "what I can do beside is: poll FILE, pin FILE, map FILE, count FILE, counted FILE, time write FILE VALUE, time run PROGRAM...",
         )),
     };
     if let Err(error) = result {

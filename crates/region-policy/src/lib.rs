@@ -8,6 +8,9 @@
 //! [`journal`] as its memory of what was there before. [`layout`] and [`matrix`] answer what comes
 //! earlier: which blocks a range holds, and which driver may take a region.
 //!
+//! A region that applications map themselves has DAX devices in one of two modes ([`dax_mode`]), which
+//! it changes for all of them at once ([`handover`]).
+//!
 //! Nothing here allocates, panics or uses `unsafe`: the same files are compiled into the kernel
 //! modules and into the tool.
 
@@ -17,8 +20,10 @@
 
 pub mod blocks;
 pub mod census;
+pub mod dax_mode;
 pub mod engine;
 pub mod errno;
+pub mod handover;
 pub mod journal;
 pub mod layout;
 pub mod matrix;

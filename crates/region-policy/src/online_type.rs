@@ -90,24 +90,16 @@ impl fmt::Display for OnlineType {
     }
 }
 
-/// Prints a policy that may not have been chosen yet; then it reads `invalid`.
+/// Prints a choice that may not have been made yet; then it reads `invalid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Configured(pub Option<OnlineType>);
+pub struct Configured<T>(pub Option<T>);
 
-impl Configured {
-    /// The spelling in the attribute `online_type`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self.0 {
-            Some(online_type) => online_type.as_str(),
-            None => "invalid",
-        }
-    }
-}
-
-impl fmt::Display for Configured {
+impl<T: fmt::Display> fmt::Display for Configured<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        match &self.0 {
+            Some(choice) => choice.fmt(f),
+            None => f.write_str("invalid"),
+        }
     }
 }
 
@@ -162,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_policy_that_was_not_chosen_reads_invalid() {
-        assert_eq!(Configured(None).to_string(), "invalid");
+        assert_eq!(Configured::<OnlineType>(None).to_string(), "invalid");
         assert_eq!(
             Configured(Some(OnlineType::OnlineMovable)).to_string(),
             "online_movable"

@@ -242,6 +242,7 @@ fn region_object(listing: &Listing, region: &Region) -> Value {
             )
         });
     let sysram = region.sysram.as_ref();
+    let devdax = region.devdax.as_ref();
     Object::default()
         .with("region", &region.name)
         .with("resource", region.resource)
@@ -257,7 +258,7 @@ fn region_object(listing: &Listing, region: &Region) -> Value {
         .with("driver", &region.driver)
         .with(
             "policy",
-            sysram.map(|sysram| Configured(sysram.online_type).as_str()),
+            sysram.map(|sysram| Configured(sysram.online_type).to_string()),
         )
         .with(
             "sysram_region",
@@ -265,6 +266,19 @@ fn region_object(listing: &Listing, region: &Region) -> Value {
                 Object::default()
                     .with("name", &sysram.name)
                     .with("driver", &sysram.driver)
+                    .value()
+            }),
+        )
+        .with(
+            "dax_mode",
+            devdax.map(|devdax| Configured(devdax.dax_mode).to_string()),
+        )
+        .with(
+            "dax_region",
+            devdax.map(|devdax| {
+                Object::default()
+                    .with("name", &devdax.name)
+                    .with("driver", &devdax.driver)
                     .value()
             }),
         )

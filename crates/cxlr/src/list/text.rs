@@ -150,6 +150,7 @@ fn drivers(snapshot: &Snapshot) -> String {
                 "cxl_sysram_region"
                     | "cxl_dax_kmem_region"
                     | "cxl_devdax_region"
+                    | "cxl_dax_device_region"
                     | "cxl_private_region"
             )
         })
@@ -276,8 +277,8 @@ fn region_branch(listing: &Listing, region: &Region) -> Branch {
     let devices = snapshot
         .dax_devices_of(&region.name)
         .map(|device| dax(listing, device));
-    match &region.sysram {
-        Some(sysram) => below.push(Branch {
+    match (&region.sysram, &region.devdax) {
+        (Some(sysram), _) => below.push(Branch {
             line: format!(
                 "{}  policy {}  driver {}",
                 sysram.name,
@@ -286,7 +287,16 @@ fn region_branch(listing: &Listing, region: &Region) -> Branch {
             ),
             below: devices.collect(),
         }),
-        None => below.extend(devices),
+        (None, Some(devdax)) => below.push(Branch {
+            line: format!(
+                "{}  mode {}  driver {}",
+                devdax.name,
+                Configured(devdax.dax_mode),
+                devdax.driver.as_deref().unwrap_or("none")
+            ),
+            below: devices.collect(),
+        }),
+        (None, None) => below.extend(devices),
     }
     Branch { line, below }
 }

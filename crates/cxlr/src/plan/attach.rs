@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From a committed region to memory under a driver and a policy.
 //!
-//! There are three ways, and the tool says which one it took:
+//! For system RAM there are three ways, and the tool says which one it took:
 //!
 //! - **Region drivers** (`cxl_sysram_region`, `cxl_dax_kmem_region`): the policy is set on the region before its memory
 //!   exists. The kernel keeps it.
@@ -10,11 +10,16 @@
 //!   lock, so that no block is ever there offline for udev to take. Two system-wide settings change for a moment and are
 //!   always put back; other memory that is hot-plugged in that moment is treated in the same way.
 //! - **The stock drivers as they are**: the system's default decides.
+//!
+//! For memory that applications map there are two: the region drivers (`cxl_devdax_region`, `cxl_dax_device_region`), which
+//! set the mode before there is a dax device, and keep it from ever becoming system RAM; and the stock driver, with the dax bus
+//! kept from giving the new device to kmem until the mode's driver has taken it.
 
 use cxl_sysfs::Goal;
 use cxl_sysfs::Snapshot;
 use cxl_sysfs::device::DAX_AUTOPROBE;
 use cxl_sysfs::memory::AUTO_ONLINE;
+use region_policy::dax_mode::DaxMode;
 use region_policy::matrix::PartitionMode;
 use region_policy::matrix::RegionDriver;
 use region_policy::online_type::OnlineType;
@@ -28,12 +33,16 @@ use crate::problem::Refusal;
 
 /// The driver that takes `sysram_regionN`.
 pub const DAX_KMEM: &str = "cxl_dax_kmem_region";
+/// The driver that takes the `dax_regionN` of a region that applications map.
+pub const DAX_DEVICE: &str = "cxl_dax_device_region";
 
 /// What the user wants done with the region once it is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// System RAM under this policy, through region drivers if there are any.
     Sysram(OnlineType),
+    /// Dax devices for applications, in this mode, through region drivers if there are any.
+    Devdax(DaxMode),
     /// The stock driver, under this policy.
     Stock(OnlineType),
     /// The stock driver, and what the system does by default.
@@ -49,6 +58,10 @@ pub enum Way {
     RegionDrivers(OnlineType),
     /// The stock drivers, with system-wide settings held.
     Held(OnlineType),
+    /// Region drivers, for applications.
+    DevdaxDrivers(DaxMode),
+    /// The stock driver, for applications, with a system-wide setting held.
+    HeldDevdax(DaxMode),
     /// The stock drivers as they are.
     Plain,
     /// No driver.
@@ -96,6 +109,22 @@ impl Way {
                     Ok(Self::Held(online_type))
                 }
             }
+            Wanted::Devdax(dax_mode) => {
+                served(RegionDriver::Devdax)?;
+                if has(RegionDriver::Devdax.name()) && has(DAX_DEVICE) {
+                    return Ok(Self::DevdaxDrivers(dax_mode));
+                }
+                let driver = dax_mode.driver();
+                if snapshot.dax_drivers.iter().all(|name| name != driver) {
+                    return Err(Refusal::new(
+                        format!("{driver} is not loaded"),
+                        format!("dax devices in the mode {dax_mode} are its"),
+                        format!("load it: modprobe {driver}"),
+                    )
+                    .at(super::dax_driver(driver).display().to_string()));
+                }
+                Ok(Self::HeldDevdax(dax_mode))
+            }
             Wanted::Stock(online_type) => {
                 if mode != PartitionMode::Ram {
                     return Err(Refusal::new(
@@ -126,6 +155,15 @@ impl Way {
                 "no region drivers in use: the stock cxl_region, and kmem while the system default is held at {policy}; \
                  nothing keeps other agents from changing blocks later"
             ),
+            Self::DevdaxDrivers(mode) => format!(
+                "cxl_devdax_region and cxl_dax_device_region: the mode {mode} is set before the device exists, and kmem is \
+                 refused"
+            ),
+            Self::HeldDevdax(mode) => format!(
+                "no region drivers in use: the stock cxl_region, and {} while kmem is held back; nothing keeps the memory \
+                 from becoming system RAM later",
+                mode.driver()
+            ),
             Self::Plain => "the stock cxl_region: the system default decides".to_owned(),
             Self::Unbound => "no driver: the region is committed, and its memory unused".to_owned(),
         }
@@ -136,7 +174,8 @@ impl Way {
     pub fn driver(self) -> Option<&'static str> {
         match self {
             Self::RegionDrivers(_) => Some(RegionDriver::Sysram.name()),
-            Self::Held(_) | Self::Plain => Some(RegionDriver::Stock.name()),
+            Self::DevdaxDrivers(_) => Some(RegionDriver::Devdax.name()),
+            Self::Held(_) | Self::HeldDevdax(_) | Self::Plain => Some(RegionDriver::Stock.name()),
             Self::Unbound => None,
         }
     }
@@ -147,6 +186,8 @@ impl Way {
         match self {
             Self::RegionDrivers(policy) => region_drivers(region, policy),
             Self::Held(policy) => held(region, policy),
+            Self::DevdaxDrivers(dax_mode) => devdax_drivers(region, dax_mode),
+            Self::HeldDevdax(dax_mode) => held_devdax(region, dax_mode),
             Self::Plain => vec![plain(snapshot, region, mode)],
             Self::Unbound => Vec::new(),
         }
@@ -184,22 +225,8 @@ fn region_drivers(region: &str, policy: OnlineType) -> Vec<Step> {
 }
 
 fn held(region: &str, policy: OnlineType) -> Vec<Step> {
-    let driver = RegionDriver::Stock.name();
-    let appears = Appears {
-        region: region.to_owned(),
-        with_kmem: false,
-    };
     vec![
-        Step::new(
-            format!("give {region} to {driver}"),
-            Action::Hold {
-                path: DAX_AUTOPROBE.into(),
-                value: "0".to_owned(),
-                during: vec![bind(driver, region, Some(appears))],
-            },
-        )
-        .undone_by(vec![unbind(driver, region)])
-        .even_if_it_fails(),
+        stock_without_dax_driver(region),
         Step::new(
             format!("give the memory of {region} to kmem as {policy}"),
             bind_kmem(region, policy),
@@ -208,6 +235,61 @@ fn held(region: &str, policy: OnlineType) -> Vec<Step> {
         .even_if_it_fails(),
         verify(region, policy),
     ]
+}
+
+fn devdax_drivers(region: &str, mode: DaxMode) -> Vec<Step> {
+    let dax_region = dax_region(region);
+    let driver = RegionDriver::Devdax.name();
+    vec![
+        Step::new(
+            format!("give {region} to {driver}"),
+            bind(driver, region, None),
+        )
+        .undone_by(vec![unbind(driver, region)]),
+        Step::new(
+            format!("set the mode {mode} of {region}"),
+            write(&dax_region, "dax_mode", mode.as_str()),
+        ),
+        Step::new(
+            format!("give {dax_region} to {DAX_DEVICE}"),
+            bind(DAX_DEVICE, &dax_region, None),
+        )
+        .undone_by(vec![unbind(DAX_DEVICE, &dax_region)]),
+    ]
+}
+
+fn held_devdax(region: &str, mode: DaxMode) -> Vec<Step> {
+    vec![
+        stock_without_dax_driver(region),
+        // It goes with the region's driver.
+        Step::new(
+            format!("give the dax device of {region} to {}", mode.driver()),
+            bind_mode(region, mode),
+        ),
+    ]
+}
+
+/// The stock driver makes a dax device that nobody takes yet.
+fn stock_without_dax_driver(region: &str) -> Step {
+    let driver = RegionDriver::Stock.name();
+    Step::new(
+        format!("give {region} to {driver}"),
+        bind_without_dax_driver(region),
+    )
+    .undone_by(vec![unbind(driver, region)])
+    .even_if_it_fails()
+}
+
+fn bind_without_dax_driver(region: &str) -> Action {
+    let appears = Appears {
+        region: region.to_owned(),
+        with_kmem: false,
+    };
+    Action::Hold {
+        path: DAX_AUTOPROBE.into(),
+        value: "0".to_owned(),
+        during: vec![bind(RegionDriver::Stock.name(), region, Some(appears))],
+    }
 }
 
 fn plain(snapshot: &Snapshot, region: &str, mode: PartitionMode) -> Step {
@@ -226,26 +308,25 @@ fn plain(snapshot: &Snapshot, region: &str, mode: PartitionMode) -> Step {
     .even_if_it_fails()
 }
 
+/// What became of a region's dax devices, for putting it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// kmem had them, and their memory was this.
+    Memory(Goal),
+    /// They were for applications.
+    Mappable(DaxMode),
+}
+
 /// The steps that put a region back under the stock driver as it was, for undoing.
 #[must_use]
-pub fn stock_again(region: &str, goal: Option<Goal>) -> Vec<Action> {
-    let driver = RegionDriver::Stock.name();
-    let Some(goal) = goal else {
-        return vec![bind(driver, region, None)];
-    };
-    let appears = Appears {
-        region: region.to_owned(),
-        with_kmem: false,
-    };
-    let back = Action::Hold {
-        path: DAX_AUTOPROBE.into(),
-        value: "0".to_owned(),
-        during: vec![bind(driver, region, Some(appears))],
-    };
-    match goal {
-        Goal::Plugged(policy) => vec![back, bind_kmem(region, policy)],
+pub fn stock_again(region: &str, before: Option<Before>) -> Vec<Action> {
+    let back = bind_without_dax_driver(region);
+    match before {
+        None => vec![bind(RegionDriver::Stock.name(), region, None)],
+        Some(Before::Mappable(mode)) => vec![back, bind_mode(region, mode)],
+        Some(Before::Memory(Goal::Plugged(policy))) => vec![back, bind_kmem(region, policy)],
         // kmem always plugs what it takes, so it takes it in the way that is easiest to take back.
-        Goal::Unplugged => vec![
+        Some(Before::Memory(Goal::Unplugged)) => vec![
             back,
             bind_kmem(region, OnlineType::OnlineMovable),
             unplug(region),
@@ -255,14 +336,14 @@ pub fn stock_again(region: &str, goal: Option<Goal>) -> Vec<Action> {
 
 /// The steps that give a region's memory back to `cxl_dax_kmem_region` as it was, for undoing.
 #[must_use]
-pub fn kmem_region_again(region: &str, before: Option<Goal>) -> Vec<Action> {
+pub fn kmem_region_again(region: &str, before: Option<Before>) -> Vec<Action> {
     let appears = Appears {
         region: region.to_owned(),
         with_kmem: true,
     };
     let mut actions = vec![bind(DAX_KMEM, &sysram_region(region), Some(appears))];
     // Its memory comes back as the policy says, and leaves again where it had been unplugged.
-    actions.extend((before == Some(Goal::Unplugged)).then(|| unplug(region)));
+    actions.extend((before == Some(Before::Memory(Goal::Unplugged))).then(|| unplug(region)));
     actions
 }
 
@@ -273,6 +354,11 @@ fn bind_kmem(region: &str, policy: OnlineType) -> Action {
         value: policy.as_str().to_owned(),
         during: vec![Action::BindKmem(Devices::OfRegion(region.to_owned()))],
     }
+}
+
+/// The driver of a mode takes the region's dax devices.
+fn bind_mode(region: &str, mode: DaxMode) -> Action {
+    Action::BindMode(Devices::OfRegion(region.to_owned()), mode)
 }
 
 fn verify(region: &str, policy: OnlineType) -> Step {
@@ -316,4 +402,10 @@ pub fn unbind(driver: &str, device: &str) -> Action {
 #[must_use]
 pub fn sysram_region(region: &str) -> String {
     format!("sysram_{region}")
+}
+
+/// The device below a region that applications map, on which its mode is set: `dax_region3` of `region3`.
+#[must_use]
+pub fn dax_region(region: &str) -> String {
+    format!("dax_{region}")
 }

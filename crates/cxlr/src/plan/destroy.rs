@@ -10,12 +10,14 @@ use cxl_sysfs::Tree;
 use cxl_sysfs::decoder;
 use cxl_sysfs::decoder::EndpointDecoder;
 use cxl_sysfs::region::Region;
+use region_policy::dax_mode::DaxMode;
 use region_policy::matrix::RegionDriver;
 
 use super::Action;
 use super::Devices;
 use super::Step;
 use super::attach;
+use super::attach::Before;
 use super::create::detach;
 use super::hotplug;
 use super::write;
@@ -135,21 +137,23 @@ fn check(snapshot: &Snapshot, region: &Region, also: &[String]) -> Result<(), Re
     Ok(())
 }
 
-/// Unplugs all memory of a region; also tells what it was, `None` where there was no kmem.
+/// Unplugs all memory of a region; also tells what it was, `None` where no driver had it.
 fn unplug_steps(
     tree: &dyn Tree,
     snapshot: &Snapshot,
     region: &Region,
-) -> Result<(Vec<Step>, Option<Goal>), Problem> {
+) -> Result<(Vec<Step>, Option<Before>), Problem> {
     let mut steps = Vec::new();
-    let mut goal = None;
-    for device in snapshot
-        .dax_devices_of(&region.name)
-        .filter(|device| device.is_system_ram())
-    {
+    let mut was = None;
+    for device in snapshot.dax_devices_of(&region.name) {
+        if !device.is_system_ram() {
+            let mode = device.driver.as_deref().and_then(DaxMode::of_driver);
+            was = was.or(mode.map(Before::Mappable));
+            continue;
+        }
         let census = device.census(tree, hotplug::block_size(snapshot)?)?;
         let before = hotplug::before(snapshot, device, &census);
-        goal = Some(before);
+        was = Some(Before::Memory(before));
         if census.present() == 0 {
             continue;
         }
@@ -170,11 +174,11 @@ fn unplug_steps(
             },
         ));
     }
-    Ok((steps, goal))
+    Ok((steps, was))
 }
 
 /// Takes the region from its drivers, the inner one first.
-fn release(region: &Region, before: Option<Goal>) -> Vec<Step> {
+fn release(region: &Region, before: Option<Before>) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut policy = None;
     if let Some(sysram) = &region.sysram {
@@ -189,6 +193,19 @@ fn release(region: &Region, before: Option<Goal>) -> Vec<Step> {
             );
         }
     }
+    let mut dax_mode = None;
+    if let Some(devdax) = &region.devdax {
+        dax_mode = devdax.dax_mode;
+        if let Some(driver) = &devdax.driver {
+            steps.push(
+                Step::new(
+                    format!("take {} from {driver}", devdax.name),
+                    attach::unbind(driver, &devdax.name),
+                )
+                .undone_by(vec![attach::bind(driver, &devdax.name, None)]),
+            );
+        }
+    }
     if let Some(driver) = &region.driver {
         let mut undo = if driver == RegionDriver::Stock.name() {
             attach::stock_again(&region.name, before)
@@ -200,6 +217,13 @@ fn release(region: &Region, before: Option<Goal>) -> Vec<Step> {
                 &attach::sysram_region(&region.name),
                 "online_type",
                 policy.as_str(),
+            ));
+        }
+        if let Some(dax_mode) = dax_mode {
+            undo.push(write(
+                &attach::dax_region(&region.name),
+                "dax_mode",
+                dax_mode.as_str(),
             ));
         }
         steps.push(

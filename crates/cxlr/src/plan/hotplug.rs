@@ -6,6 +6,7 @@ use cxl_sysfs::Snapshot;
 use cxl_sysfs::Tree;
 use cxl_sysfs::dax::DaxDevice;
 use cxl_sysfs::memory::Census;
+use cxl_sysfs::region::Region;
 use region_policy::census::BlockCounts;
 use region_policy::online_type::OnlineType;
 use region_policy::state::Vocabulary;
@@ -78,7 +79,7 @@ pub fn plan(tree: &dyn Tree, snapshot: &Snapshot, name: &str, goal: Goal) -> Res
     };
     for device in devices {
         let mechanism = Mechanism::of(device);
-        check(device, mechanism, goal)?;
+        check(snapshot, device, mechanism, goal)?;
         check_policy(snapshot, device, goal)?;
         let census = device.census(tree, block_size(snapshot)?)?;
         plan.devices.push((device.name.clone(), mechanism));
@@ -131,15 +132,25 @@ fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Result<Vec<&'a DaxDevice>, Re
     })
 }
 
-fn check(device: &DaxDevice, mechanism: Mechanism, goal: Goal) -> Result<(), Refusal> {
+fn check(
+    snapshot: &Snapshot,
+    device: &DaxDevice,
+    mechanism: Mechanism,
+    goal: Goal,
+) -> Result<(), Refusal> {
     if let Some(driver) = device.driver.as_deref().filter(|driver| *driver != "kmem") {
         return Err(Refusal::new(
             format!("{} is not system RAM", device.name),
             format!("it is with {driver}, whose users map it themselves"),
-            format!(
-                "close its users, then: daxctl reconfigure-device -m system-ram {}",
-                device.name
-            ),
+            match region_of(snapshot, device).filter(|region| region.devdax.is_some()) {
+                Some(region) => {
+                    format!("destroy {} and create it with --driver sysram", region.name)
+                }
+                None => format!(
+                    "close its users, then: daxctl reconfigure-device -m system-ram {}",
+                    device.name
+                ),
+            },
         ));
     }
     if device.ranges.is_empty() {
@@ -174,10 +185,13 @@ fn check(device: &DaxDevice, mechanism: Mechanism, goal: Goal) -> Result<(), Ref
     Ok(())
 }
 
+fn region_of<'a>(snapshot: &'a Snapshot, device: &DaxDevice) -> Option<&'a Region> {
+    snapshot.region(device.region()?)
+}
+
 /// A region's policy may forbid the goal; better to hear it now than after its memory was unplugged.
 fn check_policy(snapshot: &Snapshot, device: &DaxDevice, goal: Goal) -> Result<(), Refusal> {
-    let region = device.region().and_then(|region| snapshot.region(region));
-    let policy = region
+    let policy = region_of(snapshot, device)
         .and_then(|region| region.sysram.as_ref())
         .and_then(|sysram| sysram.online_type);
     let (Some(request), Some(policy)) = (goal.request(), policy) else {
@@ -237,8 +251,7 @@ fn steps(snapshot: &Snapshot, device: &DaxDevice, census: &Census, goal: Goal) -
 /// it out, else what the blocks are. A mixed device goes back to the policy, or else to the zone that most of it was in.
 #[must_use]
 pub fn before(snapshot: &Snapshot, device: &DaxDevice, census: &Census) -> Goal {
-    let region = device.region().and_then(|region| snapshot.region(region));
-    let sysram = region.and_then(|region| region.sysram.as_ref());
+    let sysram = region_of(snapshot, device).and_then(|region| region.sysram.as_ref());
     let policy = sysram
         .and_then(|sysram| sysram.online_type)
         .map(Goal::Plugged);

@@ -24,6 +24,7 @@ use cxl_sysfs::dax::DaxDevice;
 use cxl_sysfs::device::CXL_DEVICES;
 use cxl_sysfs::device::CXL_DRIVERS;
 use cxl_sysfs::device::DAX_DRIVERS;
+use region_policy::dax_mode::DaxMode;
 
 /// One step of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +77,9 @@ pub enum Action {
     },
     /// Gives dax devices that have no driver to kmem, whose memory comes online as `online_type` says while it is held.
     BindKmem(Devices),
+    /// Gives dax devices that have no driver to the driver of a mode, which does not look for devices of a RAM region by
+    /// itself.
+    BindMode(Devices, DaxMode),
     /// Brings dax devices to a goal, through the best that kmem offers; nothing where they are there already.
     Reach {
         /// The devices.

@@ -83,9 +83,11 @@ pub fn looks(machine: &Machine) -> Looks {
         .collect()
 }
 
-/// Whether a path is one of the system-wide settings that are held for a moment.
+/// Whether a path is one of the system-wide settings that are held for a moment, or that drivers remember.
 pub fn is_setting(path: &Path) -> bool {
-    path.ends_with("drivers_autoprobe") || path.ends_with("auto_online_blocks")
+    path.ends_with("drivers_autoprobe")
+        || path.ends_with("auto_online_blocks")
+        || path.ends_with("remove_id")
 }
 
 /// Compares, and shows only what differs.

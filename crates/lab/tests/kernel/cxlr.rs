@@ -24,7 +24,7 @@ use crate::witness::zones_entered;
 /// All tests of this subject.
 pub fn tests() -> Vec<Test> {
     let ours = || loaded("one-hdm");
-    let stock = Boot::new(catalogue::find("one").expect("it is in the catalogue"));
+    let stock = || Boot::new(catalogue::find("one").expect("it is in the catalogue"));
     vec![
         Test::new(
             "cxlr: a region is created, listed, unplugged, plugged and destroyed",
@@ -46,11 +46,21 @@ pub fn tests() -> Vec<Test> {
             ours(),
             failing_destroy,
         ),
+        Test::new(
+            "cxlr: a region for applications is created in its mode, listed and destroyed",
+            ours(),
+            for_applications,
+        ),
         Test::new("cxlr: bad input changes nothing", ours(), bad_input),
         Test::new(
             "cxlr: on the stock kernel, whatever the default and udev's rule, memory enters the wanted zone alone",
-            stock,
+            stock(),
             stock_zones,
+        ),
+        Test::new(
+            "cxlr: on the stock kernel, a region for applications never is with kmem",
+            stock(),
+            stock_for_applications,
         ),
     ]
 }
@@ -176,6 +186,9 @@ fn bad_input(guest: &Guest) -> Result<()> {
         "0x100 0x100",
         "0x100 -g 100",
         "0x100 --online-type movable",
+        "0x100 --driver devdax --online-type online_movable",
+        "0x100 --driver devdax --dax-mode system-ram",
+        "0x100 --driver sysram --dax-mode devdax",
         "0x100 -d decoder9.9",
         "0x999",
         "",
@@ -191,6 +204,63 @@ fn bad_input(guest: &Guest) -> Result<()> {
     guest.sh("cxlr destroy-region region7")?.failure()?;
     guest.sh("cxlr hotplug region7 unplugged")?.failure()?;
     Ok(())
+}
+
+fn for_applications(guest: &Guest) -> Result<()> {
+    let before = total_memory(guest)?;
+    for (arguments, mode, driver) in [
+        ("", "devdax", "device_dax"),
+        ("--dax-mode fsdev", "fsdev", "fsdev_dax"),
+    ] {
+        guest.sh_ok(&format!(
+            "cxlr create-region -t ram --driver devdax {arguments} 0x100"
+        ))?;
+        let seen = listed(
+            guest,
+            ".regions[] | [.driver, .dax_mode, .daxregion.devices[].driver]",
+        )?;
+        ensure(
+            seen == format!(r#"["cxl_devdax_region","{mode}","{driver}"]"#),
+            format!("'cxlr list' shows the region as {seen}"),
+        )?;
+        let said = guest.sh("cxlr hotplug region0 online_movable")?.failure()?;
+        ensure(
+            said.contains("--driver sysram"),
+            format!("the refusal does not tell the way: {said}"),
+        )?;
+        ensure(
+            total_memory(guest)? == before,
+            "the region's memory is system RAM",
+        )?;
+        guest.sh_ok("cxlr destroy-region region0")?;
+        assert_nothing_left(guest)?;
+    }
+    Ok(())
+}
+
+fn stock_for_applications(guest: &Guest) -> Result<()> {
+    let witness = Witness::start(guest)?;
+    let before = total_memory(guest)?;
+    for (mode, driver) in [("devdax", "device_dax"), ("fsdev", "fsdev_dax")] {
+        guest.sh_ok(&format!(
+            "cxlr create-region -t ram --driver devdax --dax-mode {mode} 0x100"
+        ))?;
+        guest.sh_ok("udevadm settle")?;
+        let seen = listed(guest, ".regions[] | [.driver, .daxregion.devices[].driver]")?;
+        ensure(
+            seen == format!(r#"["cxl_region","{driver}"]"#),
+            format!("'cxlr list' shows the region as {seen}"),
+        )?;
+        guest.sh_ok("cxlr destroy-region region0")?;
+        assert_nothing_left(guest)?;
+    }
+    // The names that the drivers were told are taken back: the next region goes to kmem, as ever.
+    let changes = witness.changes()?;
+    ensure(
+        changes.is_empty() && total_memory(guest)? == before,
+        format!("blocks went online: {changes:?}"),
+    )?;
+    witness.stop()
 }
 
 fn stock_zones(guest: &Guest) -> Result<()> {

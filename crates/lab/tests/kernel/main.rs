@@ -6,6 +6,7 @@ mod attributes;
 mod cxlr;
 mod cycles;
 mod data;
+mod devdax;
 mod fault;
 mod kmem;
 mod policy;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         attributes::tests(),
         cxlr::tests(),
         cycles::tests(),
+        devdax::tests(),
         kmem::tests(),
         policy::tests(),
         ranges::tests(),

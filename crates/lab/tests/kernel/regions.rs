@@ -63,6 +63,11 @@ pub fn tests() -> Vec<Test> {
             unloading,
         ),
         Test::new(
+            "regions: beside the stock kmem, which keeps no policy, there are no region drivers",
+            one(),
+            stock_kmem,
+        ),
+        Test::new(
             "regions: a persistent region is refused, and still is for the stock driver",
             loaded("mixed"),
             persistent,
@@ -306,6 +311,25 @@ fn unloading(guest: &Guest) -> Result<()> {
     region.destroy()
 }
 
+fn stock_kmem(guest: &Guest) -> Result<()> {
+    guest.sh_ok(
+        "rmmod cxl_regions && rmmod kmem && \
+         insmod $(find /lib/modules -path '*/kernel/drivers/dax/kmem.ko*')",
+    )?;
+    let log = Log::from_now(guest)?;
+    guest.sh("modprobe cxl_regions")?.failure()?;
+    log.assert_line(&["cxl_regions", "Unknown symbol", "dax_kmem"])?;
+    ensure(
+        !guest
+            .sh(&format!("test -e {DRIVERS}/{SYSRAM}"))?
+            .succeeded(),
+        "a region driver is there without our kmem",
+    )?;
+    guest
+        .sh_ok("rmmod kmem && modprobe -a kmem cxl_regions")
+        .map(drop)
+}
+
 fn persistent(guest: &Guest) -> Result<()> {
     // The capacity of a device is given away from its start, which is volatile.
     let ram = Region::sysram(guest, "0x100", "online_movable")?;
@@ -315,9 +339,11 @@ fn persistent(guest: &Guest) -> Result<()> {
         format!("cxlr made another region: {created}"),
     )?;
     let log = Log::from_now(guest)?;
-    let bind = format!("{DRIVERS}/{SYSRAM}/bind");
-    guest.write_refused(&bind, "region1", Errno::OPNOTSUPP)?;
-    log.assert_line(&["region1", "pmem"])?;
+    for driver in [SYSRAM, "cxl_devdax_region"] {
+        let bind = format!("{DRIVERS}/{driver}/bind");
+        guest.write_refused(&bind, "region1", Errno::OPNOTSUPP)?;
+        log.assert_line(&["region1", driver, "pmem"])?;
+    }
     ensure(
         guest.read(&format!("{CXL}/region1/commit"))? == "1",
         "the refused region is not committed any more",

@@ -324,7 +324,8 @@ fn assert_states(guest: &Guest, blocks: &[u64], wanted: &str) -> Result<()> {
     )
 }
 
-fn discard_all(guest: &Guest) -> Result<()> {
+/// Destroys all regions, and gives back what is left of others.
+pub fn discard_all(guest: &Guest) -> Result<()> {
     for region in ways::regions(guest)? {
         guest.sh_ok(&format!("cxlr destroy-region {region}"))?;
     }

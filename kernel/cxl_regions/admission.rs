@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Whether a region may be bound to a driver of ours.
+
+use crate::{
+    abstractions::{
+        cxl::region::Region,
+        dax_region,
+        text::Text, //
+    },
+    holds, //
+};
+use kernel::prelude::*;
+use region_policy::{
+    matrix::{
+        PartitionMode,
+        RegionDriver, //
+    },
+    online_type::OnlineType, //
+};
+
+/// Checks that `driver` may take `region`, and takes away what the region had to leave behind before.
+///
+/// Some of that may have to stay: then its policy is returned.
+///
+/// # Errors
+///
+/// `ENXIO`: the region is not committed. `EOPNOTSUPP`: the driver does not serve its mode. `EBUSY`: a
+/// memdev is set aside, or some of the region's memory is in the system.
+pub fn admit(region: &Region, driver: RegionDriver) -> Result<Option<OnlineType>> {
+    let log = region.as_ref();
+
+    if !region.is_committed() {
+        return Err(ENXIO);
+    }
+    let mode = PartitionMode::from_number(region.mode()).ok_or(EOPNOTSUPP)?;
+    driver.admits(mode).map_err(|unserved| {
+        dev_err!(log, "{}\n", Text(&unserved));
+        Error::from_errno(unserved.errno().saturating_neg())
+    })?;
+    if region.is_set_aside() {
+        dev_err!(
+            log,
+            "a memdev of this region is set aside by its own driver\n"
+        );
+        return Err(EBUSY);
+    }
+    let range = region.range()?;
+    let left = match holds::reclaim(&range) {
+        Ok(()) => None,
+        Err(_) => holds::policy_left_in(&range)?,
+    };
+    if left.is_none() && dax_region::is_system_ram(&range) {
+        dev_err!(
+            log,
+            "[{:#x}-{:#x}] is System RAM in part: offline its blocks or unbind its driver first\n",
+            range.start,
+            range.end.saturating_sub(1)
+        );
+        return Err(EBUSY);
+    }
+    Ok(left)
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `cxl_devdax_region`: a region is going to be mapped by applications, and waits for its mode.
+
+use crate::{
+    abstractions::{
+        attribute::{
+            Attribute,
+            Page, //
+        },
+        cxl::{
+            region::{
+                self,
+                Region, //
+            },
+            subregion::{
+                Kind,
+                Object,
+                Pending,
+                Registered,
+                Subregion, //
+            },
+        },
+        kmem_client::Claim,
+        module_ref::ModuleRef, //
+    },
+    admission,
+    device_attributes,
+    mappable::Mappable, //
+};
+use core::fmt::Write;
+use kernel::{
+    device::Device,
+    module::this_module,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    },
+};
+use region_policy::{
+    dax_mode::DaxMode,
+    matrix::RegionDriver,
+    online_type::Configured, //
+};
+
+/// The driver.
+pub struct Devdax;
+
+/// What the driver keeps for a bound region: what is dropped first stands first.
+pub struct Bound {
+    _dax_region: Registered<DevdaxRegion>,
+    // Until no DAX device is left that could be given to `kmem`.
+    _refusal: Claim,
+    // The refusal is known by the device's address, which must not become another's before.
+    _address: ARef<Device>,
+    _module: ModuleRef,
+}
+
+impl region::Driver for Devdax {
+    type Data = Bound;
+
+    fn probe(region: &Region) -> impl PinInit<Bound, Error> {
+        bind(region)
+    }
+}
+
+/// Takes `region` if applications may map it, and puts a `dax_regionN` below it.
+fn bind(region: &Region) -> Result<Bound> {
+    if admission::admit(region, RegionDriver::Devdax)?.is_some() {
+        dev_err!(
+            region.as_ref(),
+            "memory that stayed behind is still in use: bind the region to cxl_sysram_region to manage it\n"
+        );
+        return Err(EBUSY);
+    }
+    let module = ModuleRef::new(this_module::<crate::LocalModule>())?;
+    let dax_region = Pending::new(
+        region.as_ref(),
+        c"dax_region",
+        region.id(),
+        try_pin_init!(DevdaxRegion {
+            region: region.into(),
+            binding <- new_mutex!(Binding::Waiting(None)),
+        }),
+    )?;
+    let address: &Device = dax_region.as_ref();
+    let address = address.into();
+    let refusal = Claim::refusal(dax_region.as_ref(), region.id())?;
+    Ok(Bound {
+        _dax_region: dax_region.add()?,
+        _refusal: refusal,
+        _address: address,
+        _module: module,
+    })
+}
+
+/// The `dax_regionN` of a region that applications map.
+#[pin_data]
+pub struct DevdaxRegion {
+    region: ARef<Region>,
+    #[pin]
+    binding: Mutex<Binding>,
+}
+
+/// How far a `dax_regionN` has come. Its driver moves it on.
+pub enum Binding {
+    /// No driver is bound; the mode is open or set.
+    Waiting(Option<DaxMode>),
+    /// The driver is on its way in or out in this mode.
+    Moving(DaxMode),
+    /// The driver is bound, and its devices are in this mode.
+    Bound(DaxMode, Arc<Mappable>),
+}
+
+impl DevdaxRegion {
+    /// The region above.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// How far it has come.
+    pub fn binding(&self) -> &Mutex<Binding> {
+        &self.binding
+    }
+
+    /// Chooses the mode, and gives the devices that are there to its driver.
+    fn choose(&self, mode: DaxMode) -> Result {
+        let mappable = match &mut *self.binding.lock() {
+            Binding::Waiting(chosen) => {
+                *chosen = Some(mode);
+                return Ok(());
+            }
+            Binding::Moving(_) => return Err(EBUSY),
+            Binding::Bound(_, mappable) => mappable.clone(),
+        };
+        // The lock is not held while devices change their driver: `dax_mode` answers meanwhile.
+        mappable.switch(mode, || {
+            if let Binding::Bound(chosen, _) = &mut *self.binding.lock() {
+                *chosen = mode;
+            }
+        })
+    }
+}
+
+static KIND: Kind<DevdaxRegion> = Kind::new(c"cxl_devdax_region", Some(&ATTRIBUTES));
+
+impl Object for DevdaxRegion {
+    fn kind() -> &'static Kind<Self> {
+        &KIND
+    }
+}
+
+device_attributes! {
+    /// What a user sees of it.
+    static ATTRIBUTES: Subregion<DevdaxRegion> = [DaxModeFile];
+}
+
+struct DaxModeFile;
+
+impl Attribute<DevdaxRegion> for DaxModeFile {
+    const NAME: &'static CStr = c"dax_mode";
+
+    fn show(dax_region: &DevdaxRegion, page: &mut Page<'_>) -> Result {
+        let mode = match &*dax_region.binding.lock() {
+            Binding::Waiting(mode) => *mode,
+            Binding::Moving(mode) | Binding::Bound(mode, _) => Some(*mode),
+        };
+        writeln!(page, "{}", Configured(mode))?;
+        Ok(())
+    }
+
+    fn store(dax_region: &DevdaxRegion, text: &[u8]) -> Result {
+        dax_region.choose(DaxMode::parse(text).ok_or(EINVAL)?)
+    }
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The DAX devices of a region, as long as applications may map them.
+//!
+//! Their decoders are locked meanwhile. The CXL core resets decoders *before* it unbinds the region when
+//! a memdev or a port loses its driver: what is mapped by then reads garbage and loses what is written.
+//! So mappings end earlier, when [`unbinding`] is told.
+
+use crate::{
+    abstractions::{
+        cxl::{
+            notifier::DeviceKey,
+            region::{
+                DecoderLock,
+                Region, //
+            },
+        },
+        dax_device::{
+            self,
+            DaxDevice,
+            DaxDriver, //
+        },
+    },
+    global_mutex,
+};
+use kernel::{
+    device::Device,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    },
+};
+use region_policy::{
+    dax_mode::DaxMode,
+    handover::{
+        self,
+        Devices, //
+    },
+};
+
+/// The DAX devices below a bound `dax_regionN`.
+#[pin_data]
+pub struct Mappable {
+    owner: ARef<Device>,
+    /// Whose unbinding takes the decoders down.
+    dependencies: KVec<DeviceKey>,
+    /// `None` once nothing may be mapped any more. Its lock is held while devices change their driver.
+    #[pin]
+    decoders: Mutex<Option<DecoderLock>>,
+}
+
+global_mutex! {
+    /// All that there are.
+    static MAPPABLE(mappable_lock): KVec<Arc<Mappable>> = KVec::new();
+}
+
+/// From the module's init to its exit.
+pub struct Lifetime;
+
+impl Lifetime {
+    /// Makes the module's global ready.
+    pub fn begin() -> Self {
+        MAPPABLE.init();
+        Self
+    }
+}
+
+impl Drop for Lifetime {
+    fn drop(&mut self) {
+        // A bound region keeps the module loaded, so there is none.
+        if let Ok(mut list) = MAPPABLE.lock() {
+            *list = KVec::new();
+        }
+    }
+}
+
+impl Mappable {
+    /// Locks the decoders of `region` for the DAX devices that `owner` will have.
+    pub fn begin(region: &Region, owner: &Device) -> Result<Arc<Self>> {
+        let dependencies = region.dependencies()?;
+        let lock = region.lock_decoders();
+        let mappable = Arc::pin_init(
+            pin_init!(Self {
+                owner: owner.into(),
+                dependencies,
+                decoders <- new_mutex!(Some(lock)),
+            }),
+            GFP_KERNEL,
+        )?;
+        MAPPABLE.lock()?.push(mappable.clone(), GFP_KERNEL)?;
+        Ok(mappable)
+    }
+
+    /// Ends all mappings, and unlocks the decoders.
+    pub fn end(self: &Arc<Self>) {
+        self.release();
+        if let Ok(mut list) = MAPPABLE.lock() {
+            list.retain(|other| !Arc::ptr_eq(other, self));
+        }
+    }
+
+    /// Takes the devices from their drivers, which ends all mappings, for good.
+    fn release(&self) {
+        let mut decoders = self.decoders.lock();
+        // It is not a failure to be without a driver.
+        let _ = dax_device::for_each(&self.owner, |device| {
+            device.release();
+            Ok(())
+        });
+        *decoders = None;
+    }
+
+    /// Gives every device that has memory to the driver of `mode`, or leaves all where they are; `then`
+    /// is called before anybody else may do so.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`: there is no such driver, or the region is on its way out. `EBUSY`: a device is in use.
+    pub fn switch(&self, mode: DaxMode, then: impl FnOnce()) -> Result {
+        let decoders = self.decoders.lock();
+        if decoders.is_none() {
+            return Err(ENODEV);
+        }
+        let mut switch = Switch::new(&self.owner, mode)?;
+        let count = switch.moves.len();
+        if let Err(failure) = handover::hand_over(&mut switch, count) {
+            dev_err!(
+                self.owner,
+                "{} does not take the devices ({:?}): they stay as they were, but for {} without a driver\n",
+                mode.driver(),
+                failure.error,
+                failure.stranded
+            );
+            return Err(failure.error);
+        }
+        then();
+        Ok(())
+    }
+}
+
+/// A change of drivers.
+struct Switch {
+    moves: KVec<Move>,
+}
+
+/// One device on its way.
+struct Move {
+    device: ARef<DaxDevice>,
+    from: Option<DaxDriver>,
+    to: DaxDriver,
+}
+
+impl Switch {
+    /// The devices of `owner` that have memory and are not with the driver of `mode`.
+    fn new(owner: &Device, mode: DaxMode) -> Result<Self> {
+        let mut moves = KVec::new();
+        for device in dax_device::of_region(owner)? {
+            if device.is_empty() {
+                continue;
+            }
+            let to = device.load_driver(mode.driver())?;
+            let from = device.driver();
+            if from.as_ref() == Some(&to) {
+                continue;
+            }
+            if device.is_in_use() {
+                dev_err!(
+                    (*device).as_ref(),
+                    "in use: close it and end its mappings, or unmount its file system, first\n"
+                );
+                return Err(EBUSY);
+            }
+            moves.push(Move { device, from, to }, GFP_KERNEL)?;
+        }
+        Ok(Self { moves })
+    }
+
+    fn at(&self, index: usize) -> Result<&Move> {
+        self.moves.get(index).ok_or(EINVAL)
+    }
+}
+
+impl Devices for Switch {
+    type Error = Error;
+
+    fn hand_over(&mut self, device: usize) -> Result {
+        let Move { device, to, .. } = self.at(device)?;
+        device.give_to(to)
+    }
+
+    fn put_back(&mut self, device: usize) -> Result {
+        let Move { device, from, .. } = self.at(device)?;
+        match from {
+            Some(from) => device.give_to(from),
+            None => {
+                device.release();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Ends the mappings of the regions whose decoders go down with `device`, while those still work.
+pub fn unbinding(device: DeviceKey) {
+    // Ending mappings takes a while: the list is not locked meanwhile.
+    let Ok(affected) = affected(device) else {
+        return;
+    };
+    for mappable in affected {
+        mappable.release();
+    }
+}
+
+fn affected(device: DeviceKey) -> Result<KVec<Arc<Mappable>>> {
+    let mut affected = KVec::new();
+    for mappable in MAPPABLE.lock()?.iter() {
+        if mappable.dependencies.contains(&device) {
+            affected.push(mappable.clone(), GFP_KERNEL)?;
+        }
+    }
+    Ok(affected)
+}
