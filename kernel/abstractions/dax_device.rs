@@ -70,10 +70,18 @@ impl DaxDevice {
         unsafe { (&raw const (*self.0.get()).nr_range).read_volatile() == 0 }
     }
 
-    /// Whether somebody has the device open or mapped, or a file system lies on it.
-    pub fn is_in_use(&self) -> bool {
+    /// Lets nobody open the device until the result is dropped or a driver takes the device.
+    ///
+    /// `None` if somebody has it open or mapped, or a file system lies on it. Drivers do not look after
+    /// such users of the driver before them: those would crash the kernel.
+    pub fn close(&self) -> Option<Closed> {
+        let mut before = ptr::null();
         // SAFETY: The type's invariant.
-        unsafe { bindings::dev_dax_is_in_use(self.0.get()) }
+        let closed = unsafe { bindings::dev_dax_close(self.0.get(), &raw mut before) };
+        closed.then(|| Closed {
+            device: self.into(),
+            before,
+        })
     }
 
     /// Gives the device `size` bytes of its region, as a write to its attribute `size` does: the DAX
@@ -147,22 +155,6 @@ impl DaxDevice {
         wanted.found
     }
 
-    /// Gives the device to `driver`, whoever has it now.
-    ///
-    /// # Errors
-    ///
-    /// The driver's own. The device is without a driver then.
-    pub fn give_to(&self, driver: &DaxDriver) -> Result {
-        if self.driver().is_some_and(|now| now == *driver) {
-            return Ok(());
-        }
-        self.release();
-        // SAFETY: Both are valid, and the driver is registered.
-        to_result(unsafe {
-            bindings::device_driver_attach(driver.0.as_ptr(), self.as_raw_device())
-        })
-    }
-
     /// Takes the device from its driver, if it has one: mappings of it end.
     pub fn release(&self) {
         // SAFETY: The type's invariant.
@@ -174,6 +166,46 @@ impl AsRef<device::Device> for DaxDevice {
     fn as_ref(&self) -> &device::Device {
         // SAFETY: The type's invariant.
         unsafe { device::Device::from_raw(self.as_raw_device()) }
+    }
+}
+
+/// A DAX device that nobody uses, and nobody can open.
+pub struct Closed {
+    device: ARef<DaxDevice>,
+    /// The operations of its character device.
+    before: *const bindings::file_operations,
+}
+
+impl Closed {
+    /// Gives the device to `driver`, whoever has it now.
+    ///
+    /// # Errors
+    ///
+    /// The driver's own. The device is without a driver then.
+    pub fn give_to(&self, driver: &DaxDriver) -> Result {
+        if self.device.driver().is_some_and(|now| now == *driver) {
+            return Ok(());
+        }
+        self.device.release();
+        // SAFETY: The device is valid.
+        unsafe { bindings::dev_dax_wait_for_latecomers(self.device.0.get()) };
+        // SAFETY: Both are valid, and the driver is registered.
+        to_result(unsafe {
+            bindings::device_driver_attach(driver.0.as_ptr(), self.device.as_raw_device())
+        })
+    }
+
+    /// Takes the device from its driver, if it has one.
+    pub fn release(&self) {
+        self.device.release();
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        // SAFETY: The device is valid, and these are the operations that it had. They are the driver's
+        // that has it, or nothing is done.
+        unsafe { bindings::dev_dax_reopen(self.device.0.get(), self.before) };
     }
 }
 

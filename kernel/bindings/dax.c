@@ -4,7 +4,9 @@
 #include <linux/dax.h>
 #include <linux/device.h>
 #include <linux/fs.h>
+#include <linux/kref.h>
 #include <linux/module.h>
+#include <linux/sched.h>
 
 #include <dax-private.h>
 
@@ -28,22 +30,72 @@ struct device_driver *dev_dax_driver_get(struct dev_dax *dev_dax)
 	return driver;
 }
 
-/*
- * Whether somebody has the character device open, which covers mappings, or a
- * file system lies on it.
- *
- * A driver that binds makes the character device anew, over the references of
- * whoever still has it open. One reference is that of the driver itself.
- */
-bool dev_dax_is_in_use(struct dev_dax *dev_dax)
+static struct cdev *dev_dax_cdev(struct dev_dax *dev_dax)
 {
+	return dax_inode(dev_dax->dax_dev)->i_cdev;
+}
+
+static int refuse_open(struct inode *inode, struct file *file)
+{
+	return -EBUSY;
+}
+
+static const struct file_operations closed = {
+	.owner = THIS_MODULE,
+	.open = refuse_open,
+};
+
+/*
+ * Lets nobody open the device any more. Returns false, and changes nothing, where
+ * somebody has it open or mapped, or a file system lies on it.
+ *
+ * Who opens a character device takes a reference to it first, and looks at its
+ * operations then. So whoever still found the old ones is counted below. One
+ * reference is that of the driver. Mappings are asked for as well: a driver that
+ * binds makes the character device anew, and forgets who has it open.
+ */
+bool dev_dax_close(struct dev_dax *dev_dax, const struct file_operations **before)
+{
+	struct cdev *cdev = dev_dax_cdev(dev_dax);
 	struct device *dev = &dev_dax->dev;
-	unsigned int references;
+	unsigned int drivers;
 	bool in_use;
 
 	device_lock(dev);
-	references = kref_read(&dax_inode(dev_dax->dax_dev)->i_cdev->kobj.kref);
-	in_use = references > (dev->driver ? 1 : 0) || dax_holder(dev_dax->dax_dev);
+	drivers = dev->driver ? 1 : 0;
+	*before = cdev->ops;
+	if (drivers) {
+		WRITE_ONCE(cdev->ops, &closed);
+		smp_mb();
+	}
+	in_use = kref_read(&cdev->kobj.kref) > drivers ||
+		 mapping_mapped(dax_inode(dev_dax->dax_dev)->i_mapping) ||
+		 dax_holder(dev_dax->dax_dev);
+	if (in_use && drivers)
+		WRITE_ONCE(cdev->ops, *before);
 	device_unlock(dev);
-	return in_use;
+	return !in_use;
+}
+
+/* Undoes that. A driver that was bound since has opened the device by itself. */
+void dev_dax_reopen(struct dev_dax *dev_dax, const struct file_operations *before)
+{
+	struct cdev *cdev = dev_dax_cdev(dev_dax);
+	struct device *dev = &dev_dax->dev;
+
+	device_lock(dev);
+	if (dev->driver && cdev->ops == &closed)
+		WRITE_ONCE(cdev->ops, before);
+	device_unlock(dev);
+}
+
+/*
+ * Waits for those who tried to open a closed device and are just being refused:
+ * the next driver makes the character device anew, over their references.
+ */
+void dev_dax_wait_for_latecomers(struct dev_dax *dev_dax)
+{
+	while (!READ_ONCE(dev_dax->dev.driver) &&
+	       kref_read(&dev_dax_cdev(dev_dax)->kobj.kref))
+		schedule_timeout_uninterruptible(1);
 }

@@ -7,8 +7,11 @@
 
 struct dev_dax;
 struct device_driver;
+struct file_operations;
 
 struct device_driver *dev_dax_driver_get(struct dev_dax *dev_dax);
-bool dev_dax_is_in_use(struct dev_dax *dev_dax);
+bool dev_dax_close(struct dev_dax *dev_dax, const struct file_operations **before);
+void dev_dax_reopen(struct dev_dax *dev_dax, const struct file_operations *before);
+void dev_dax_wait_for_latecomers(struct dev_dax *dev_dax);
 
 #endif

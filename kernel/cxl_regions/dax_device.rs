@@ -84,7 +84,7 @@ fn offer(dax_region: &Subregion<DevdaxRegion>, mode: DaxMode) -> Result<Arc<Mapp
         let driver = device.load_driver(mode.driver())?;
         // No driver takes a device without memory. Between this and the next line it could be any.
         device.set_size(range.end.saturating_sub(range.start))?;
-        device.give_to(&driver)
+        device.close().ok_or(EBUSY)?.give_to(&driver)
     };
     match give() {
         Ok(()) => Ok(mappable),

@@ -17,7 +17,7 @@ use crate::{
         },
         dax_device::{
             self,
-            DaxDevice,
+            Closed,
             DaxDriver, //
         },
     },
@@ -148,7 +148,7 @@ struct Switch {
 
 /// One device on its way.
 struct Move {
-    device: ARef<DaxDevice>,
+    device: Closed,
     from: Option<DaxDriver>,
     to: DaxDriver,
 }
@@ -166,13 +166,13 @@ impl Switch {
             if from.as_ref() == Some(&to) {
                 continue;
             }
-            if device.is_in_use() {
+            let Some(device) = device.close() else {
                 dev_err!(
                     (*device).as_ref(),
                     "in use: close it and end its mappings, or unmount its file system, first\n"
                 );
                 return Err(EBUSY);
-            }
+            };
             moves.push(Move { device, from, to }, GFP_KERNEL)?;
         }
         Ok(Self { moves })

@@ -70,6 +70,11 @@ pub fn tests() -> Vec<Test> {
             held,
         ),
     ];
+    tests.push(Test::new(
+        "devdax: many who bind, unbind, switch and map at once leave a region that works, and no system RAM",
+        one(),
+        crowd,
+    ));
     // The others come down to these.
     let kinds = ["detaching", "deleting", "unbinding", "'cxl destroy"];
     let is_one = |way: &Way| kinds.iter().any(|kind| way.name.starts_with(kind));
@@ -484,6 +489,43 @@ fn held(guest: &Guest) -> Result<()> {
     ensure(guest.read(&locked)? == "0", "the decoders are still locked")?;
     guest.sh_ok("rmmod cxl_regions && rmmod kmem && modprobe -a kmem cxl_regions")?;
     region.destroy()
+}
+
+/// What each of a crowd does, again and again. None of it need succeed.
+///
+/// Nobody unbinds a stock driver from a device that somebody has open and binds it again, which no kernel survives: the driver makes
+/// its character device anew over the old one.
+const CROWD: [&str; 6] = [
+    "echo fsdev > $region/dax_region0/dax_mode; echo devdax > $region/dax_region0/dax_mode",
+    "echo dax_region0 > $cxl/cxl_dax_device_region/unbind; echo dax_region0 > $cxl/cxl_dax_device_region/bind",
+    "echo dax0.0 > $dax/kmem/new_id; echo dax0.0 > $dax/kmem/bind; echo dax0.0 > $dax/kmem/remove_id",
+    "/init counted /dev/dax0.0",
+    "cat $region/dax_region0/dax_mode; echo 0 > $region/commit; echo 1 > $region/commit",
+    "echo region0 > $cxl/cxl_devdax_region/unbind; echo region0 > $cxl/cxl_devdax_region/bind; \
+     echo devdax > $region/dax_region0/dax_mode; echo dax_region0 > $cxl/cxl_dax_device_region/bind",
+];
+
+fn crowd(guest: &Guest) -> Result<()> {
+    let before = total_memory(guest)?;
+    let region = devdax(guest, "0x100", "devdax")?;
+    let each: Vec<String> = CROWD
+        .iter()
+        .map(|what| format!("(for turn in {{1..40}}; do {what}; done) >/dev/null 2>&1 &"))
+        .collect();
+    guest.sh_ok(&format!(
+        "region={}; cxl={DRIVERS}; dax={DAX_DRIVERS}\n{}\nwait",
+        region.path(),
+        each.join("\n")
+    ))?;
+    region.assert_all("absent")?;
+    ensure(
+        total_memory(guest)? == before,
+        "the region's memory is system RAM",
+    )?;
+    // Whatever it was left as: from here on it works, and goes.
+    discard_all(guest)?;
+    guest.sh_ok("rmmod cxl_regions && rmmod kmem && modprobe -a kmem cxl_regions")?;
+    mapped(guest)
 }
 
 fn torn_down(guest: &Guest, way: Way) -> Result<()> {
