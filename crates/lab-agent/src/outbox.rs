@@ -18,6 +18,12 @@ impl Outbox {
         Self(Arc::new(Mutex::new(port)))
     }
 
+    /// Runs `action` while no message is under way: a write to the port returns when the host has taken it.
+    pub fn silence<T>(&self, action: impl FnOnce() -> T) -> T {
+        let _port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        action()
+    }
+
     /// Sends `message`. When the host is gone nobody is left to tell: the agent ends, and with it the guest.
     pub fn send(&self, message: &Message) {
         let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);

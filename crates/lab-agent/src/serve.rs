@@ -16,6 +16,7 @@ use lab_protocol::Id;
 use lab_protocol::Message;
 use lab_protocol::Request;
 use rustix::io::Errno;
+use rustix::system::RebootCommand;
 
 use crate::coldplug;
 use crate::kernel;
@@ -102,6 +103,13 @@ fn serve(request: Request, programs: &Programs, outbox: &Outbox) {
                     write_once(&path, &data).map_err(|error| errno(&error)),
                 ));
             });
+        }
+        Request::Restart => {
+            // While nobody else may write: the host must not be left with half a message.
+            let failed = outbox.silence(|| rustix::system::reboot(RebootCommand::Kexec));
+            if let Err(error) = failed {
+                outbox.send(&Message::NotRestarted(error.raw_os_error()));
+            }
         }
         Request::PowerOff => unreachable!("the main loop ends on it"),
     }

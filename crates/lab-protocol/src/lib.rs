@@ -22,7 +22,7 @@ pub const FRAME_LIMIT: u32 = 16 << 20;
 /// The largest piece of output or input that one message carries, in bytes.
 pub const CHUNK: usize = 64 << 10;
 
-/// What ties an answer to its request; chosen by the host, never reused within a boot.
+/// What ties an answer to its request; chosen by the host, never reused in a guest's life.
 pub type Id = u64;
 
 /// A program to start in the guest.
@@ -63,6 +63,9 @@ pub enum Request {
     /// Writes a file in one `write` call, as sysfs wants it, creating it where that is possible; answered by
     /// [`Message::Written`].
     Write(Id, String, Vec<u8>),
+    /// Starts the kernel that was loaded with `kexec -l`, as a reboot would, but past the firmware and with the hardware
+    /// as it is. Answered by the next kernel's [`Message::Hello`], or by [`Message::NotRestarted`].
+    Restart,
     /// Turns the guest off.
     PowerOff,
 }
@@ -117,6 +120,8 @@ pub enum Message {
     Content(Id, Result<Vec<u8>, i32>),
     /// The answer to [`Request::Write`].
     Written(Id, Result<(), i32>),
+    /// The answer to [`Request::Restart`] where no kernel was loaded: the operating system's error number.
+    NotRestarted(i32),
     /// The kernel logged something.
     Kernel(KernelRecord),
     /// The kernel announced a change of a device: `ACTION@DEVPATH`, as in `add@/devices/...`.

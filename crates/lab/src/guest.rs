@@ -34,6 +34,9 @@ use crate::topology::Topology;
 /// After so long without an end, something hangs. Deadlines are for that alone: nothing waits for one to pass.
 pub const HANG: Duration = Duration::from_mins(5);
 
+/// The name of the kernel in `/copy`, where the guest can start it anew.
+pub(crate) const KERNEL: &str = "vmlinuz";
+
 /// How many lines of the console an error shows.
 const CONSOLE_LINES: usize = 60;
 
@@ -42,6 +45,7 @@ pub struct Guest {
     id: u64,
     topology: Topology,
     accelerator: &'static str,
+    command_line: String,
     link: Arc<Link>,
     monitor: Monitor,
     child: Mutex<Child>,
@@ -57,6 +61,7 @@ impl Guest {
         id: u64,
         topology: Topology,
         accelerator: &'static str,
+        command_line: String,
         qemu: Qemu,
         image: Image,
         events: &Events,
@@ -67,6 +72,7 @@ impl Guest {
             id,
             topology,
             accelerator,
+            command_line,
             link,
             monitor: Monitor::new(qemu.qmp),
             child: Mutex::new(qemu.child),
@@ -113,7 +119,11 @@ impl Guest {
     pub(crate) fn wait_for_agent(&self, deadline: Duration) -> Result<()> {
         self.link
             .wait(deadline, |state| state.hello.clone())
-            .ok_or_else(|| self.broken("did not start its agent"))?;
+            .ok_or_else(|| self.broken("did not start its agent"))?
+            .map_err(|errno| Error::GuestFile {
+                action: "start another kernel".into(),
+                errno: Errno::from_raw_os_error(errno),
+            })?;
         *self.image.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
@@ -128,12 +138,19 @@ impl Guest {
             .map_err(Error::file("kill", "QEMU"))
     }
 
-    /// Waits until coldplug is over and every memory device of the topology has its driver and its endpoint.
-    pub(crate) fn wait_until_ready(&self) -> Result<()> {
+    /// Waits until coldplug is over.
+    pub(crate) fn wait_for_coldplug(&self) -> Result<()> {
         self.link
             .wait(HANG, |state| state.ready.clone())
             .ok_or_else(|| self.broken("did not finish its coldplug"))?
-            .map_err(|reason| self.broken(&format!("failed in its coldplug: {reason}")))?;
+            .map_err(|reason| self.broken(&format!("failed in its coldplug: {reason}")))
+    }
+
+    /// Waits until every memory device of the topology has its driver and its endpoint.
+    ///
+    /// # Errors
+    /// When they do not come so far.
+    pub fn wait_for_hardware(&self) -> Result<()> {
         let expected = self.topology.memory_devices().count();
         if expected > 0 {
             let count = "ls -d /sys/bus/cxl/devices/{mem,endpoint}*/driver 2>/dev/null | wc -l";
@@ -144,6 +161,36 @@ impl Guest {
             self.sh_ok("udevadm settle")?;
         }
         Ok(())
+    }
+
+    /// Loads the project's modules.
+    ///
+    /// # Errors
+    /// When they are not installed, or refuse.
+    pub fn load_modules(&self) -> Result<()> {
+        self.sh_ok("modprobe -a kmem cxl_regions && udevadm settle")
+            .map(drop)
+    }
+
+    /// Starts the guest's kernel anew, past the firmware and with the hardware as it is: decoders stay committed, as they
+    /// do where firmware has committed them. Wants [`crate::Boot::with_kexec`].
+    ///
+    /// `arguments` are added to the command line of the boot. All programs end; the kernel's log goes on. Returns when
+    /// coldplug is over. The project's modules are not loaded again.
+    ///
+    /// # Errors
+    /// When the kernel cannot be loaded, or does not come up.
+    pub fn kexec(&self, arguments: &str) -> Result<()> {
+        self.sh_ok(&format!(
+            "kexec -s -l /copy/{KERNEL} --initrd=/sys/firmware/initrd --command-line='{} {arguments}'",
+            self.command_line
+        ))?;
+        self.link.state().hello = None;
+        self.link
+            .send(&Request::Restart)
+            .map_err(|error| self.broken(&format!("took no request ({error})")))?;
+        self.wait_for_agent(HANG)?;
+        self.wait_for_coldplug()
     }
 
     /// Starts a program without waiting for its end.

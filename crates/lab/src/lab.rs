@@ -64,6 +64,7 @@ pub struct Boot {
     install: Install,
     append: Vec<String>,
     copies: Vec<PathBuf>,
+    kexec: bool,
 }
 
 impl Boot {
@@ -75,6 +76,7 @@ impl Boot {
             install: Install::Stock,
             append: Vec::new(),
             copies: Vec::new(),
+            kexec: false,
         }
     }
 
@@ -96,6 +98,13 @@ impl Boot {
     #[must_use]
     pub fn copy(mut self, path: impl Into<PathBuf>) -> Self {
         self.copies.push(path.into());
+        self
+    }
+
+    /// Gives the guest what it needs to start its kernel anew: see [`Guest::kexec`].
+    #[must_use]
+    pub fn with_kexec(mut self) -> Self {
+        self.kexec = true;
         self
     }
 }
@@ -175,9 +184,10 @@ impl Lab {
             accelerator: accelerator.name().to_owned(),
         });
         guest.wait_for_agent(guest::HANG)?;
-        guest.wait_until_ready()?;
+        guest.wait_for_coldplug()?;
+        guest.wait_for_hardware()?;
         if install == Install::Loaded {
-            guest.sh_ok("modprobe -a kmem cxl_regions && udevadm settle")?;
+            guest.load_modules()?;
         }
         self.events.emit(&Event::BootEnded {
             guest: guest.id(),
@@ -201,7 +211,7 @@ impl Lab {
         Ok(answered)
     }
 
-    fn start(&self, boot: Boot, accelerator: Accelerator) -> Result<Guest> {
+    fn start(&self, mut boot: Boot, accelerator: Accelerator) -> Result<Guest> {
         let modules = match (boot.install, &self.modules) {
             (Install::Stock, _) => None,
             (_, Some(modules)) => Some(modules),
@@ -212,6 +222,11 @@ impl Lab {
                 });
             }
         };
+        if boot.kexec {
+            // The image is in memory already; so it stays there, and can be read.
+            boot.append.push("retain_initrd".to_owned());
+            boot.copies.push(self.tree.kernel());
+        }
         let id = self.guests.fetch_add(1, Ordering::Relaxed);
         let image = image::build(&image::Contents {
             userland: &self.userland,
@@ -223,17 +238,19 @@ impl Lab {
         let mut command_line: Vec<String> =
             COMMAND_LINE.iter().copied().map(str::to_owned).collect();
         command_line.extend(boot.append);
+        let command_line = command_line.join(" ");
         let qemu = qemu::start(
             &self.tree,
             &boot.topology,
             accelerator,
             &image.path(),
-            &command_line.join(" "),
+            &command_line,
         )?;
         Guest::new(
             id,
             boot.topology,
             accelerator.name(),
+            command_line,
             qemu,
             image,
             &self.events,

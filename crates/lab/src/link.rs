@@ -31,8 +31,8 @@ const CONSOLE_KEPT: usize = 256 << 10;
 /// What has arrived from a guest so far.
 #[derive(Default)]
 pub struct State {
-    /// The kernel's release; set when the agent runs.
-    pub hello: Option<String>,
+    /// The kernel's release, set when the agent runs; or why no other kernel could be started.
+    pub hello: Option<Result<String, i32>>,
     /// Set when coldplug is over, well or not.
     pub ready: Option<Result<(), String>>,
     /// The kernel's log.
@@ -166,7 +166,13 @@ impl Link {
     fn take(&self, message: Message) {
         let mut state = self.state();
         match message {
-            Message::Hello(release) => state.hello = Some(release),
+            Message::Hello(release) => {
+                // What an earlier kernel was asked, the next one knows nothing of.
+                state.waiting.clear();
+                state.ready = None;
+                state.hello = Some(Ok(release));
+            }
+            Message::NotRestarted(errno) => state.hello = Some(Err(errno)),
             Message::Ready => state.ready = Some(Ok(())),
             Message::Failed(reason) => state.ready = Some(Err(reason)),
             Message::Kernel(record) => state.kernel.push(record),

@@ -31,6 +31,8 @@ pub struct Topology {
     pub windows: Vec<Window>,
     /// An NVDIMM of so many bytes, outside CXL.
     pub nvdimm: Option<u64>,
+    /// Whether firmware tells how fast the memory is, and the way to the first host bridge (HMAT).
+    pub speeds: bool,
 }
 
 /// A CXL host bridge.
@@ -120,6 +122,9 @@ impl Topology {
         for (number, bridge) in self.host_bridges.iter().enumerate() {
             arguments.host_bridge(number, bridge);
         }
+        if self.speeds {
+            arguments.speeds(self.memory);
+        }
         if let Some(bytes) = self.nvdimm {
             arguments.backend("nvdimm-memory", bytes, true);
             arguments.push(
@@ -184,6 +189,26 @@ impl Arguments {
                     }
                 }
             }
+        }
+    }
+
+    /// Node 0 is all of the machine; node 1 is the way to the first host bridge, farther and narrower.
+    fn speeds(&mut self, memory: u64) {
+        self.backend("machine-memory", memory, false);
+        self.push("-numa", "node,nodeid=0,cpus=0-1,memdev=machine-memory");
+        self.push("-numa", "node,nodeid=1");
+        self.push(
+            "-object",
+            "acpi-generic-port,id=way0,pci-bus=bridge0,node=1",
+        );
+        for (target, latency, bandwidth) in [(0, 80, "20G"), (1, 160, "10G")] {
+            let locality =
+                format!("hmat-lb,initiator=0,target={target},hierarchy=memory,data-type=access");
+            self.push("-numa", format!("{locality}-latency,latency={latency}"));
+            self.push(
+                "-numa",
+                format!("{locality}-bandwidth,bandwidth={bandwidth}"),
+            );
         }
     }
 

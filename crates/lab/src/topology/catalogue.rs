@@ -52,6 +52,14 @@ pub fn all() -> Vec<Topology> {
             )
         },
         Topology {
+            host_bridges: vec![bridge(volatile(0, 1, GIB))],
+            speeds: true,
+            ..machine(
+                "speeds",
+                "one device of 1 GiB; firmware tells how fast the machine's own memory and the way to the device are",
+            )
+        },
+        Topology {
             host_bridges: vec![bridge(volatile(0, 2, 512 * MIB))],
             ..machine(
                 "x2",
@@ -177,6 +185,7 @@ fn machine(name: &'static str, description: &'static str) -> Topology {
         host_bridges: Vec::new(),
         windows: vec![window(4 * GIB, &[0])],
         nvdimm: None,
+        speeds: false,
     }
 }
 

@@ -403,6 +403,7 @@ fn interleaves() -> Topology {
             window(&[2]),
         ],
         nvdimm: None,
+        speeds: false,
     }
 }
 
