@@ -6,7 +6,10 @@
 
 use super::{
     bindings,
-    notifier, //
+    notifier::{
+        self,
+        Next, //
+    }, //
 };
 use core::{
     marker::PhantomData,
@@ -37,7 +40,7 @@ pub enum Event {
 }
 
 /// Listens to what happens to memory.
-pub trait Listener: 'static {
+pub trait Listener: Send + Sync + 'static {
     /// Takes an event.
     ///
     /// Runs in the context of whoever changes the memory, who holds the hotplug lock: may sleep,
@@ -49,6 +52,13 @@ pub trait Listener: 'static {
 
 /// The chain that calls the listener `L`.
 pub struct Memory<L: Listener>(PhantomData<L>);
+
+impl<L: Listener> Memory<L> {
+    /// Joins the chain for `L`.
+    pub fn listen() -> impl PinInit<Registration<L>, Error> {
+        Registration::new(Self(PhantomData))
+    }
+}
 
 /// A registered [`Listener`].
 pub type Registration<L> = notifier::Registration<Memory<L>>;
@@ -65,7 +75,7 @@ unsafe impl<L: Listener> notifier::Chain for Memory<L> {
         unsafe { bindings::unregister_memory_notifier(block) }
     }
 
-    unsafe fn call(action: c_ulong, argument: *mut c_void) -> Result {
+    unsafe fn call(&self, action: c_ulong, argument: *mut c_void) -> Result<Next> {
         // SAFETY: The chain hands over a `struct memory_notify` that lives through the call.
         let notify = unsafe { &*argument.cast::<bindings::memory_notify>() };
         // Page frame numbers stay below the number of pages of the address space.
@@ -85,11 +95,12 @@ unsafe impl<L: Listener> notifier::Chain for Memory<L> {
         match action as bindings::memory_block_state {
             // The pages were moved to their zone before the chain was called.
             bindings::memory_block_state_MEM_GOING_ONLINE => {
-                L::event(&Event::GoingOnline(range, zone()))
+                L::event(&Event::GoingOnline(range, zone()))?;
             }
-            bindings::memory_block_state_MEM_ONLINE => L::event(&Event::Online(range, zone())),
-            bindings::memory_block_state_MEM_OFFLINE => L::event(&Event::Offline(range)),
-            _ => Ok(()),
+            bindings::memory_block_state_MEM_ONLINE => L::event(&Event::Online(range, zone()))?,
+            bindings::memory_block_state_MEM_OFFLINE => L::event(&Event::Offline(range))?,
+            _ => {}
         }
+        Ok(Next::Others)
     }
 }

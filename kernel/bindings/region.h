@@ -8,11 +8,20 @@
 struct cxl_endpoint_decoder;
 struct cxl_memdev;
 struct cxl_region;
+struct dentry;
 
 bool region_lock_decoders(struct cxl_region *cxlr);
 void region_unlock_decoders(struct cxl_region *cxlr);
 struct cxl_memdev *endpoint_decoder_memdev(struct cxl_endpoint_decoder *cxled);
 bool region_needs_reset(const struct cxl_region *cxlr);
+int region_register_edac(struct cxl_region *cxlr);
+bool region_translates_addresses(const struct cxl_region *cxlr);
+
+bool memdev_takes_poison(struct cxl_memdev *cxlmd);
+struct dentry *region_poison_files(const char *region, void *targets);
+/* In Rust: what is done with an offset that is written to one of those files. */
+int region_inject_poison(void *targets, u64 offset);
+int region_clear_poison(void *targets, u64 offset);
 
 void subregion_count_get(void);
 void subregion_count_put(void);

@@ -44,6 +44,7 @@ pub mod dax_region;
 pub mod devdax;
 pub mod holds;
 pub mod mappable;
+pub mod services;
 pub mod sysram;
 pub mod table;
 pub mod watch;
@@ -88,7 +89,7 @@ impl InPlaceModule for CxlRegions {
             _bus: cxl::Lifetime::begin(),
             _holds: holds::Lifetime::begin(),
             _mappable: mappable::Lifetime::begin(),
-            _watch <- notifier::Registration::new(),
+            _watch <- notifier::Bus::<watch::Watch>::listen(),
             _drivers: table::Drivers::register(module)?,
         })
     }

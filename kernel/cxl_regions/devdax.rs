@@ -26,7 +26,8 @@ use crate::{
     },
     admission,
     device_attributes,
-    mappable::Mappable, //
+    mappable::Mappable,
+    services::Services, //
 };
 use core::fmt::Write;
 use kernel::{
@@ -56,6 +57,7 @@ pub struct Bound {
     _refusal: Claim,
     // The refusal is known by the device's address, which must not become another's before.
     _address: ARef<Device>,
+    _services: Services,
     _module: ModuleRef,
 }
 
@@ -77,6 +79,7 @@ fn bind(region: &Region) -> Result<Bound> {
         return Err(EBUSY);
     }
     let module = ModuleRef::new(this_module::<crate::LocalModule>())?;
+    let services = Services::begin(region)?;
     let dax_region = Pending::new(
         region.as_ref(),
         c"dax_region",
@@ -93,6 +96,7 @@ fn bind(region: &Region) -> Result<Bound> {
         _dax_region: dax_region.add()?,
         _refusal: refusal,
         _address: address,
+        _services: services,
         _module: module,
     })
 }

@@ -26,7 +26,8 @@ use crate::{
     admission,
     dax_kmem::Plugged,
     device_attributes,
-    holds, //
+    holds,
+    services::Services, //
 };
 use core::fmt::Write;
 use kernel::{
@@ -52,6 +53,7 @@ pub struct Sysram;
 /// What the driver keeps for a bound region: what is dropped first stands first.
 pub struct Bound {
     _sysram_region: Registered<SysramRegion>,
+    _services: Services,
     _module: ModuleRef,
 }
 
@@ -68,6 +70,7 @@ fn bind(region: &Region) -> Result<Bound> {
     // What this region had to leave behind before is taken up again as it is.
     let left = admission::admit(region, RegionDriver::Sysram)?;
     let module = ModuleRef::new(this_module::<crate::LocalModule>())?;
+    let services = Services::begin(region)?;
     let sysram_region = Pending::new(
         region.as_ref(),
         c"sysram_region",
@@ -79,6 +82,7 @@ fn bind(region: &Region) -> Result<Bound> {
     )?;
     Ok(Bound {
         _sysram_region: sysram_region.add()?,
+        _services: services,
         _module: module,
     })
 }

@@ -76,7 +76,7 @@ impl InPlaceModule for Kmem {
             _quiescence: Quiescence,
             _registry: registry::Lifetime::begin(),
             _kinds_of_memory: hotplug::NodeMemoryTypes,
-            _guard <- memory_notifier::Registration::new(),
+            _guard <- memory_notifier::Memory::<registry::ZoneGuard>::listen(),
             _driver <- kernel::driver::Registration::new(
                 <LocalModule as kernel::ModuleMetadata>::NAME,
                 module,

@@ -6,7 +6,8 @@
 //! ([`blocks`], [`census`], [`state`]); a user asks for a change ([`request`]); [`transition`] decides
 //! whether and how; and [`engine`] carries it out through a small trait, entirely or not at all, with
 //! [`journal`] as its memory of what was there before. [`layout`] and [`matrix`] answer what comes
-//! earlier: which blocks a range holds, and which driver may take a region.
+//! earlier: which blocks a range holds, and which driver may take a region; [`interleave`], where a byte of
+//! a region is.
 //!
 //! A region that applications map themselves has DAX devices in one of two modes ([`dax_mode`]), which
 //! it changes for all of them at once ([`handover`]).
@@ -24,6 +25,7 @@ pub mod dax_mode;
 pub mod engine;
 pub mod errno;
 pub mod handover;
+pub mod interleave;
 pub mod journal;
 pub mod layout;
 pub mod matrix;

@@ -7,7 +7,10 @@
 use super::region::Region;
 use crate::abstractions::{
     bindings,
-    notifier, //
+    notifier::{
+        self,
+        Next, //
+    }, //
 };
 use core::marker::PhantomData;
 use kernel::prelude::*;
@@ -23,7 +26,7 @@ impl DeviceKey {
 }
 
 /// Listens to the bus.
-pub trait Listener: 'static {
+pub trait Listener: Send + Sync + 'static {
     /// The device is about to lose its driver, which still has all that it needs.
     ///
     /// The device's lock is held. It cannot be stopped.
@@ -35,6 +38,13 @@ pub trait Listener: 'static {
 
 /// The chain that calls the listener `L`.
 pub struct Bus<L: Listener>(PhantomData<L>);
+
+impl<L: Listener> Bus<L> {
+    /// Joins the chain for `L`.
+    pub fn listen() -> impl PinInit<Registration<L>, Error> {
+        Registration::new(Self(PhantomData))
+    }
+}
 
 /// A registered [`Listener`].
 pub type Registration<L> = notifier::Registration<Bus<L>>;
@@ -51,7 +61,7 @@ unsafe impl<L: Listener> notifier::Chain for Bus<L> {
         unsafe { bindings::bus_unregister_notifier(&raw const bindings::cxl_bus_type, block) };
     }
 
-    unsafe fn call(action: c_ulong, argument: *mut c_void) -> Result {
+    unsafe fn call(&self, action: c_ulong, argument: *mut c_void) -> Result<Next> {
         let dev = argument.cast();
         match action as bindings::bus_notifier_event {
             bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER => {
@@ -65,6 +75,6 @@ unsafe impl<L: Listener> notifier::Chain for Bus<L> {
             }
             _ => {}
         }
-        Ok(())
+        Ok(Next::Others)
     }
 }

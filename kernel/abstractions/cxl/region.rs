@@ -211,6 +211,86 @@ impl Region {
         Ok(resource.start..resource.end.checked_add(1).ok_or(ERANGE)?)
     }
 
+    /// Offers what its devices can do for the health of the region's memory (scrubbing) to EDAC, until the
+    /// region's driver is unbound. To be called in a probe of a committed region.
+    pub fn register_edac(&self) -> Result {
+        // SAFETY: The type's invariant; what is tied to the binding is undone with it.
+        to_result(unsafe { bindings::region_register_edac(self.0.get()) })
+    }
+
+    /// Whether memory of the processors' own is a cache of the region, and has a part of its addresses. Only
+    /// for a committed region.
+    pub fn has_linear_cache(&self) -> bool {
+        // SAFETY: The type's invariant; the parameters of a committed region do not change.
+        unsafe { (*self.0.get()).params.cache_size != 0 }
+    }
+
+    /// The region's targets as [`poison`](super::poison) wants them; `None` where an offset in the region
+    /// does not tell the place on a device by arithmetic alone, or a device takes no poison. Only for a
+    /// committed region.
+    pub(super) fn poison_targets(&self) -> Result<Option<super::poison::Targets>> {
+        // SAFETY: The type's invariant; the parameters of a committed region do not change.
+        let (params, translated) = unsafe {
+            let region = self.0.get();
+            (
+                &(*region).params,
+                bindings::region_translates_addresses(region),
+            )
+        };
+        let (Ok(ways), Ok(granularity)) = (
+            u32::try_from(params.interleave_ways),
+            u32::try_from(params.interleave_granularity),
+        ) else {
+            return Ok(None);
+        };
+        let range = self.range()?;
+        let mut targets = super::poison::Targets::new(range, ways, granularity);
+        for decoder in self.endpoint_decoders() {
+            // SAFETY: A target of a committed region is a valid decoder with capacity, below the port of a
+            // memdev.
+            let (memdev, position, start) = unsafe {
+                let capacity = (*decoder).dpa_res.as_ref().ok_or(ENXIO)?;
+                (memdev_of(decoder), (*decoder).pos, capacity.start)
+            };
+            // SAFETY: As above.
+            if !unsafe { bindings::memdev_takes_poison(memdev) } {
+                return Ok(None);
+            }
+            // SAFETY: As above.
+            unsafe { targets.push(memdev, position, start)? };
+        }
+        let plain = params.cache_size == 0 && !translated;
+        Ok((plain && targets.are_known()).then_some(targets))
+    }
+
+    /// How fast the region's memory is, for each class of initiators; zeros where nobody knows. Only for
+    /// a committed region.
+    pub(super) fn coordinates(&self) -> [bindings::access_coordinate; 2] {
+        // SAFETY: The type's invariant; the coordinates of a committed region do not change.
+        unsafe { (*self.0.get()).coord }
+    }
+
+    /// Has the files `accessN/` of the region show what is known of its speed by now: they are made with
+    /// the region, when nothing is.
+    pub(super) fn show_coordinates(&self) {
+        let dev = self.as_raw_device();
+        // SAFETY: The type's invariant; a device's type never changes, and has a list of groups that
+        // a null pointer ends.
+        let mut group = unsafe { (*(*dev).type_).groups };
+        // SAFETY: As above.
+        while let Some(found) = unsafe { group.as_ref().and_then(|group| group.as_ref()) } {
+            // SAFETY: A group's name is null or a string.
+            let name = (!found.name.is_null()).then(|| unsafe { CStr::from_char_ptr(found.name) });
+            if name.is_some_and(|name| name == c"access0" || name == c"access1") {
+                // SAFETY: The group is one that the device was made with. That it fails is no reason
+                // to fail: the files are for people to look at.
+                let _ = unsafe { bindings::sysfs_update_group(&raw mut (*dev).kobj, found) };
+            }
+            // SAFETY: The null pointer at the end was not reached.
+            group = unsafe { group.add(1) };
+        }
+    }
+
     /// Which devices, when they lose their driver, take the region's decoders down with them: the
     /// memdevs and their endpoint ports. Only for a committed region.
     pub fn dependencies(&self) -> Result<KVec<super::notifier::DeviceKey>> {

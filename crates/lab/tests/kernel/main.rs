@@ -9,6 +9,8 @@ mod data;
 mod devdax;
 mod fault;
 mod kmem;
+mod performance;
+mod poison;
 mod policy;
 mod ranges;
 mod regions;
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
         cycles::tests(),
         devdax::tests(),
         kmem::tests(),
+        performance::tests(),
+        poison::tests(),
         policy::tests(),
         ranges::tests(),
         regions::tests(),
