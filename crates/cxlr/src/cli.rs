@@ -69,6 +69,13 @@ pub enum Command {
     /// most room is chosen; without -s the region takes all that its memdevs can share.
     CreateRegion(CreateRegion),
 
+    /// Give a region to another driver, or to the same one under another policy
+    ///
+    /// For regions that are there already, as those of firmware are: the kernel gives them to cxl_region, and their memory
+    /// comes online by the system's default. First all memory of the region is unplugged; where that fails nothing is
+    /// changed. Where a later step fails, the region is back with its driver, and its memory as it was.
+    Bind(Bind),
+
     /// Plug or unplug all memory of a region or of a dax device
     ///
     /// The device ends in the wanted state as a whole, counted block by block, or is as it was before. Memory changes its
@@ -134,6 +141,31 @@ pub struct CreateRegion {
     /// Who takes the region
     #[arg(long, value_enum, value_name = "DRIVER")]
     pub driver: Option<Driver>,
+
+    /// How its memory comes online, decided before the first page does [default with sysram: online_movable, which can
+    /// be unplugged again]
+    #[arg(long, visible_alias = "auto-online", value_parser = online_type(), value_name = "ONLINE_TYPE")]
+    pub online_type: Option<OnlineType>,
+
+    /// What applications find with devdax: decided before the first dax device is there [default: devdax]
+    #[arg(long, value_parser = dax_mode(), value_name = "DAX_MODE")]
+    pub dax_mode: Option<DaxMode>,
+
+    /// Show the steps, and do nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+/// Options of `bind`.
+#[derive(Debug, Args)]
+pub struct Bind {
+    /// A region
+    #[arg(value_name = "REGION")]
+    pub region: String,
+
+    /// Who takes the region
+    #[arg(long, value_enum, value_name = "DRIVER")]
+    pub driver: Driver,
 
     /// How its memory comes online, decided before the first page does [default with sysram: online_movable, which can
     /// be unplugged again]

@@ -15,6 +15,7 @@ use region_policy::matrix::PartitionMode;
 use region_policy::online_type::OnlineType;
 use serde_json::json;
 
+use crate::cli::Bind;
 use crate::cli::Cli;
 use crate::cli::Command;
 use crate::cli::CreateRegion;
@@ -27,6 +28,7 @@ use crate::list;
 use crate::plan;
 use crate::plan::Step;
 use crate::plan::attach::Wanted;
+use crate::plan::attach::Way;
 use crate::plan::create::Request;
 use crate::problem::Problem;
 use crate::problem::Refusal;
@@ -41,6 +43,7 @@ pub fn run(cli: &Cli) -> Result<(), Problem> {
     match &cli.command {
         Command::List => print(cli, &list::Listing::read(&tree)?),
         Command::CreateRegion(options) => create_region(cli, &tree, options),
+        Command::Bind(options) => bind(cli, &tree, options),
         Command::Hotplug(options) => hotplug(cli, &tree, options),
         Command::DestroyRegion(options) => destroy_region(cli, &tree, options),
         Command::Man => output(|out| out.write_all(&manual_page()?)),
@@ -63,21 +66,41 @@ fn create_region(cli: &Cli, tree: &Sysfs, options: &CreateRegion) -> Result<(), 
         return show_steps(cli, &plan.steps);
     }
     transaction::run(tree, &interrupt, &plan.steps)?;
+    let done = format!("created {}", plan.region);
+    show_region(cli, tree, &done, &plan.region, plan.way)
+}
+
+fn bind(cli: &Cli, tree: &Sysfs, options: &Bind) -> Result<(), Problem> {
+    let wanted = wanted(options.driver, options.online_type, options.dax_mode);
+    if let Some(driver) = dax_driver_of(wanted).filter(|_| !options.dry_run) {
+        load(tree, driver);
+    }
+    let (_lock, interrupt) = begin(tree)?;
+    let plan = plan::bind::plan(tree, &Snapshot::read(tree)?, &options.region, wanted)?;
+    if options.dry_run {
+        return show_steps(cli, &plan.steps);
+    }
+    transaction::run(tree, &interrupt, &plan.steps)?;
+    let changed = if plan.steps.is_empty() {
+        "already"
+    } else {
+        "now"
+    };
+    let driver = plan.way.driver().unwrap_or("no driver");
+    let done = format!("{} is {changed} with {driver}", options.region);
+    show_region(cli, tree, &done, &options.region, plan.way)
+}
+
+/// Shows what became of a region, and in which way.
+fn show_region(cli: &Cli, tree: &Sysfs, done: &str, name: &str, way: Way) -> Result<(), Problem> {
     let listing = list::Listing::read(tree)?;
     if cli.json {
-        let mut region = list::json::region(&listing, &plan.region);
-        region["detected"] = json!(plan.way.detected());
+        let mut region = list::json::region(&listing, name);
+        region["detected"] = json!(way.detected());
         return print_json(&region);
     }
-    let region = list::text::region(&listing, &plan.region);
-    output(|out| {
-        write!(
-            out,
-            "created {}\n{region}detected: {}\n",
-            plan.region,
-            plan.way.detected()
-        )
-    })
+    let region = list::text::region(&listing, name);
+    output(|out| write!(out, "{done}\n{region}detected: {}\n", way.detected()))
 }
 
 fn hotplug(cli: &Cli, tree: &Sysfs, options: &Hotplug) -> Result<(), Problem> {
@@ -152,24 +175,7 @@ fn request(tree: &dyn Tree, options: &CreateRegion) -> Result<Request, Problem> 
     } else {
         Driver::Auto
     });
-    let wanted = match (driver, options.online_type) {
-        (Driver::Sysram, online_type) => {
-            Wanted::Sysram(online_type.unwrap_or(OnlineType::OnlineMovable))
-        }
-        (Driver::Auto, Some(online_type)) => Wanted::Stock(online_type),
-        (Driver::Auto, None) => Wanted::StockDefault,
-        (Driver::None, None) => Wanted::Nothing,
-        (Driver::None, Some(_)) => usage(
-            "--online-type needs a driver: memory of a region without one does not come online",
-        ),
-        (Driver::Devdax, None) => Wanted::Devdax(options.dax_mode.unwrap_or(DaxMode::Devdax)),
-        (Driver::Devdax, Some(_)) => usage(
-            "--online-type is for system RAM: memory that applications map does not come online",
-        ),
-    };
-    if options.dax_mode.is_some() && driver != Driver::Devdax {
-        usage("--dax-mode needs --driver devdax");
-    }
+    let wanted = wanted(driver, options.online_type, options.dax_mode);
     let uuid = match (mode, &options.uuid) {
         (PartitionMode::Pmem, Some(uuid)) => Some(uuid.clone()),
         (PartitionMode::Pmem, None) => Some(
@@ -192,6 +198,27 @@ fn request(tree: &dyn Tree, options: &CreateRegion) -> Result<Request, Problem> 
         uuid,
         wanted,
     })
+}
+
+fn wanted(driver: Driver, online_type: Option<OnlineType>, dax_mode: Option<DaxMode>) -> Wanted {
+    if dax_mode.is_some() && driver != Driver::Devdax {
+        usage("--dax-mode needs --driver devdax");
+    }
+    match (driver, online_type) {
+        (Driver::Sysram, online_type) => {
+            Wanted::Sysram(online_type.unwrap_or(OnlineType::OnlineMovable))
+        }
+        (Driver::Auto, Some(online_type)) => Wanted::Stock(online_type),
+        (Driver::Auto, None) => Wanted::StockDefault,
+        (Driver::None, None) => Wanted::Nothing,
+        (Driver::None, Some(_)) => usage(
+            "--online-type needs a driver: memory of a region without one does not come online",
+        ),
+        (Driver::Devdax, None) => Wanted::Devdax(dax_mode.unwrap_or(DaxMode::Devdax)),
+        (Driver::Devdax, Some(_)) => usage(
+            "--online-type is for system RAM: memory that applications map does not come online",
+        ),
+    }
 }
 
 /// Ends as clap does when the command line is wrong.

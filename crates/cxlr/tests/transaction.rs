@@ -220,6 +220,123 @@ fn destroying_is_undone_wherever_it_fails() {
     }
 }
 
+/// A machine with one region, which is to be given to a driver.
+type Handover = (&'static str, fn() -> Topology, Wanted, Wanted);
+
+fn handovers() -> Vec<Handover> {
+    let movable = Wanted::Sysram(OnlineType::OnlineMovable);
+    let kernel = Wanted::Sysram(OnlineType::OnlineKernel);
+    let ours: fn() -> Topology = || two_memdevs().region_drivers();
+    let stock: fn() -> Topology = two_memdevs;
+    vec![
+        ("firmware's to ours", ours, Wanted::StockDefault, movable),
+        ("ours back to stock", ours, movable, Wanted::StockDefault),
+        ("another policy", ours, movable, kernel),
+        ("from nobody", ours, Wanted::Nothing, movable),
+        ("to nobody", ours, movable, Wanted::Nothing),
+        (
+            "stock under a policy",
+            ours,
+            movable,
+            Wanted::Stock(OnlineType::Offline),
+        ),
+        (
+            "without region drivers",
+            stock,
+            Wanted::Stock(OnlineType::OnlineKernel),
+            movable,
+        ),
+        (
+            "blocks",
+            || two_memdevs().kmem(Kmem::Blocks),
+            Wanted::Stock(OnlineType::OnlineKernel),
+            movable,
+        ),
+    ]
+}
+
+fn bind_plan(machine: &Machine, wanted: Wanted) -> plan::bind::Plan {
+    let snapshot = Snapshot::read(machine).expect("a snapshot");
+    plan::bind::plan(machine, &snapshot, "region0", wanted)
+        .unwrap_or_else(|problem| panic!("{problem}"))
+}
+
+#[test]
+fn a_region_is_handed_over_and_back() {
+    for (what, topology, from, to) in handovers() {
+        let machine = topology().build();
+        create(&machine, &request(&["mem0", "mem1"], from));
+        let before = looks(&machine);
+        for wanted in [to, from] {
+            let plan = bind_plan(&machine, wanted);
+            transaction::run(&machine, &Interrupt::default(), &plan.steps).expect(what);
+            let snapshot = Snapshot::read(&machine).expect("a snapshot");
+            let region = snapshot.region("region0").expect(what);
+            assert_eq!(region.driver.as_deref(), plan.way.driver(), "{what}");
+            if let Wanted::Sysram(policy) | Wanted::Stock(policy) = wanted {
+                assert!(
+                    census(&machine, "region0").is(Goal::Plugged(policy)),
+                    "{what}: {}",
+                    census(&machine, "region0")
+                );
+            }
+            assert_eq!(
+                bind_plan(&machine, wanted).steps,
+                Vec::new(),
+                "{what}: what is there already is left alone"
+            );
+        }
+        assert_same(&before, &looks(&machine), what);
+        assert_eq!(machine.violations(), Vec::<String>::new(), "{what}");
+    }
+}
+
+#[test]
+fn handing_over_is_undone_wherever_it_fails() {
+    for (what, topology, from, to) in handovers() {
+        let machine = topology().build();
+        create(&machine, &request(&["mem0", "mem1"], from));
+        let steps = bind_plan(&machine, to).steps;
+        let writes = every_write_fails_once(what, &machine, &steps);
+        assert!(writes >= 2, "{what}: only {writes} writes were tried");
+    }
+}
+
+#[test]
+fn memory_goes_to_applications_and_is_not_taken_from_them() {
+    let movable = Wanted::Sysram(OnlineType::OnlineMovable);
+    let machine = two_memdevs().region_drivers().build();
+    create(&machine, &request(&["mem0", "mem1"], movable));
+    let applications = Wanted::Devdax(DaxMode::Devdax);
+    let steps = bind_plan(&machine, applications).steps;
+    every_write_fails_once("to applications", &machine, &steps);
+    transaction::run(&machine, &Interrupt::default(), &steps).expect("applications have it");
+    assert_eq!(bind_plan(&machine, applications).steps, Vec::new());
+
+    let snapshot = Snapshot::read(&machine).expect("a snapshot");
+    let refusal = plan::bind::plan(&machine, &snapshot, "region0", movable).expect_err("mapped");
+    assert!(refusal.to_string().contains("dax0.0"), "{refusal}");
+    assert_eq!(refusal.exit_status(), cxlr::problem::REFUSED);
+}
+
+#[test]
+fn a_region_whose_memory_cannot_go_stays_with_its_driver() {
+    for (what, topology, from, to) in handovers() {
+        if from == Wanted::Nothing {
+            continue;
+        }
+        let machine = topology().build();
+        create(&machine, &request(&["mem0", "mem1"], from));
+        let before = looks(&machine);
+        machine.pin("region0");
+        let steps = bind_plan(&machine, to).steps;
+        let failure = transaction::run(&machine, &Interrupt::default(), &steps).expect_err(what);
+        assert!(failure.step.starts_with("unplug"), "{what}: {failure}");
+        assert_eq!(failure.left, Vec::<String>::new(), "{what}");
+        assert_same(&before, &looks(&machine), what);
+    }
+}
+
 #[test]
 fn plugging_is_undone_wherever_it_fails() {
     for kmem in [Kmem::State, Kmem::Hotplug, Kmem::Blocks] {

@@ -30,7 +30,7 @@ use crate::size::Size;
 /// # Errors
 /// When a region is not there, is locked by firmware, or has a later one above it on a memdev.
 pub fn plan(tree: &dyn Tree, snapshot: &Snapshot, names: &[String]) -> Result<Vec<Step>, Problem> {
-    let mut regions = find(snapshot, names)?;
+    let mut regions = find_all(snapshot, names)?;
     // Later regions have later decoders and higher addresses, and decoders are given back in reverse order.
     regions.sort_by_key(|region| std::cmp::Reverse(region.resource));
     let mut unplug = Vec::new();
@@ -52,31 +52,36 @@ pub fn plan(tree: &dyn Tree, snapshot: &Snapshot, names: &[String]) -> Result<Ve
     Ok(unplug)
 }
 
-fn find<'a>(snapshot: &'a Snapshot, names: &[String]) -> Result<Vec<&'a Region>, Refusal> {
+fn find_all<'a>(snapshot: &'a Snapshot, names: &[String]) -> Result<Vec<&'a Region>, Refusal> {
     let mut regions: Vec<&Region> = Vec::new();
     for name in names {
-        let region = snapshot.region(name).ok_or_else(|| {
-            let known: Vec<&str> = snapshot
-                .regions
-                .iter()
-                .map(|region| region.name.as_str())
-                .collect();
-            let known = if known.is_empty() {
-                "there is none".to_owned()
-            } else {
-                known.join(", ")
-            };
-            Refusal::new(
-                format!("there is no region {name}"),
-                "a region is named as cxlr list shows it",
-                format!("choose one of: {known}"),
-            )
-        })?;
+        let region = find(snapshot, name)?;
         if !regions.iter().any(|other| other.name == region.name) {
             regions.push(region);
         }
     }
     Ok(regions)
+}
+
+/// The region of that name.
+pub(super) fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Region, Refusal> {
+    snapshot.region(name).ok_or_else(|| {
+        let known: Vec<&str> = snapshot
+            .regions
+            .iter()
+            .map(|region| region.name.as_str())
+            .collect();
+        let known = if known.is_empty() {
+            "there is none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        Refusal::new(
+            format!("there is no region {name}"),
+            "a region is named as cxlr list shows it",
+            format!("choose one of: {known}"),
+        )
+    })
 }
 
 /// The region's endpoint decoders by position.
@@ -138,7 +143,7 @@ fn check(snapshot: &Snapshot, region: &Region, also: &[String]) -> Result<(), Re
 }
 
 /// Unplugs all memory of a region; also tells what it was, `None` where no driver had it.
-fn unplug_steps(
+pub(super) fn unplug_steps(
     tree: &dyn Tree,
     snapshot: &Snapshot,
     region: &Region,
@@ -178,7 +183,7 @@ fn unplug_steps(
 }
 
 /// Takes the region from its drivers, the inner one first.
-fn release(region: &Region, before: Option<Before>) -> Vec<Step> {
+pub(super) fn release(region: &Region, before: Option<Before>) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut policy = None;
     if let Some(sysram) = &region.sysram {

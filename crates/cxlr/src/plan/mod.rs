@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Plans: what would be written, worked out from a snapshot without touching anything.
 //!
-//! A plan is a list of [`Step`]s, each with what undoes it. [`create`], [`hotplug`] and [`destroy`] make plans or refuse
-//! with a reason; [`crate::transaction`] carries them out.
+//! A plan is a list of [`Step`]s, each with what undoes it. [`create`], [`bind`], [`hotplug`] and [`destroy`] make plans or
+//! refuse with a reason; [`crate::transaction`] carries them out.
 //!
 //! - [`memdevs`] finds the memdevs that the user named.
 //! - [`interleave`] puts them into an order that the topology accepts.
@@ -10,6 +10,7 @@
 //! - [`attach`] brings a committed region under its driver and policy.
 
 pub mod attach;
+pub mod bind;
 pub mod create;
 pub mod destroy;
 pub mod hotplug;

@@ -8,6 +8,7 @@ mod cycles;
 mod data;
 mod devdax;
 mod fault;
+mod firmware;
 mod kmem;
 mod performance;
 mod poison;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         cxlr::tests(),
         cycles::tests(),
         devdax::tests(),
+        firmware::tests(),
         kmem::tests(),
         performance::tests(),
         poison::tests(),
