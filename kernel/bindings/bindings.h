@@ -3,11 +3,13 @@
  * What the modules need of the kernel beyond the bindings of the `kernel`
  * crate. bindgen reads this file; kernel/bindings/allowlist.txt selects.
  */
+#include <linux/dax.h>
 #include <linux/device.h>
 #include <linux/ioport.h>
 #include <linux/memory.h>
 #include <linux/memory_hotplug.h>
 #include <linux/memory-tiers.h>
+#include <linux/memregion.h>
 #include <linux/module.h>
 #include <linux/node.h>
 #include <linux/notifier.h>

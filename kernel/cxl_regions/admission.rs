@@ -6,6 +6,7 @@ use crate::{
     abstractions::{
         cxl::region::Region,
         dax_region,
+        hmem,
         text::Text, //
     },
     holds, //
@@ -26,7 +27,7 @@ use region_policy::{
 /// # Errors
 ///
 /// `ENXIO`: the region is not committed. `EOPNOTSUPP`: the driver does not serve its mode. `EBUSY`: a
-/// memdev is set aside, or some of the region's memory is in the system.
+/// memdev is set aside, or some of the region's memory is in the system or for `dax_hmem`.
 pub fn admit(region: &Region, driver: RegionDriver) -> Result<Option<OnlineType>> {
     let log = region.as_ref();
 
@@ -59,5 +60,6 @@ pub fn admit(region: &Region, driver: RegionDriver) -> Result<Option<OnlineType>
         );
         return Err(EBUSY);
     }
+    hmem::leaves(log, &range)?;
     Ok(left)
 }

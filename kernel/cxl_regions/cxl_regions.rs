@@ -30,6 +30,7 @@ pub mod abstractions {
     pub mod dax_region;
     pub mod device;
     pub mod global;
+    pub mod hmem;
     pub mod kmem_abi;
     pub mod kmem_client;
     pub mod module_ref;

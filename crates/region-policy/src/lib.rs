@@ -6,8 +6,8 @@
 //! ([`blocks`], [`census`], [`state`]); a user asks for a change ([`request`]); [`transition`] decides
 //! whether and how; and [`engine`] carries it out through a small trait, entirely or not at all, with
 //! [`journal`] as its memory of what was there before. [`layout`] and [`matrix`] answer what comes
-//! earlier: which blocks a range holds, and which driver may take a region; [`interleave`], where a byte of
-//! a region is.
+//! earlier: which blocks a range holds, and which driver may take a region; [`soft_reserved`], whether a
+//! region is its driver's at all; [`interleave`], where a byte of a region is.
 //!
 //! A region that applications map themselves has DAX devices in one of two modes ([`dax_mode`]), which
 //! it changes for all of them at once ([`handover`]).
@@ -31,6 +31,7 @@ pub mod layout;
 pub mod matrix;
 pub mod online_type;
 pub mod request;
+pub mod soft_reserved;
 pub mod state;
 pub mod transition;
 pub mod zone;

@@ -85,8 +85,8 @@ fn check_unmapped(snapshot: &Snapshot, region: &Region) -> Result<(), Refusal> {
     let name = &region.name;
     let mapped = snapshot
         .dax_devices_of(name)
-        .find_map(|device| Some((device, device.driver.as_deref()?)))
-        .filter(|(device, _)| !device.is_system_ram());
+        .filter(|device| !device.is_system_ram())
+        .find_map(|device| Some((device, device.driver.as_deref()?)));
     let Some((device, driver)) = mapped else {
         return Ok(());
     };

@@ -9,6 +9,7 @@ mod data;
 mod devdax;
 mod fault;
 mod firmware;
+mod hmem;
 mod kmem;
 mod performance;
 mod poison;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         cycles::tests(),
         devdax::tests(),
         firmware::tests(),
+        hmem::tests(),
         kmem::tests(),
         performance::tests(),
         poison::tests(),
