@@ -5,10 +5,12 @@
 //! - [`region`]: a region, and drivers that bind to one ([`region::Driver`]).
 //! - [`subregion`]: devices that a region driver puts below its region, and their drivers.
 //! - [`performance`]: how fast a region's memory is, told to those who place memory.
+//! - [`linear_cache`]: memory errors in a region that has a cache among its addresses.
 //! - [`poison`]: bad memory on purpose, by offsets in a region.
 //! - [`notifier`]: what is about to happen to devices on the bus.
 
 mod bind_files;
+pub mod linear_cache;
 pub mod notifier;
 pub mod performance;
 pub mod poison;

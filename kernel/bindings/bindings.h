@@ -15,6 +15,7 @@
 #include <linux/notifier.h>
 #include <linux/range.h>
 #include <linux/sysfs.h>
+#include <asm/mce.h>
 
 #include <cxlmem.h>
 #include <cxl.h>
@@ -22,5 +23,6 @@
 #include <bus.h>
 
 #include "dax.h"
+#include "machine_check.h"
 #include "memory.h"
 #include "region.h"

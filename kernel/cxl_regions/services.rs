@@ -6,6 +6,7 @@
 //! and why, is in docs/architecture.md.
 
 use crate::abstractions::cxl::{
+    linear_cache::MemoryErrors,
     performance::Performance,
     poison::PoisonFiles,
     region::Region, //
@@ -14,6 +15,7 @@ use kernel::prelude::*;
 
 /// What is done for a region as long as this lives; for a driver to keep while the region is bound.
 pub struct Services {
+    _errors: Option<MemoryErrors>,
     _performance: Pin<KBox<Performance>>,
     _poison: Option<PoisonFiles>,
 }
@@ -21,15 +23,10 @@ pub struct Services {
 impl Services {
     /// Begins it. To be called in a probe of `region`, which must be committed.
     pub fn begin(region: &Region) -> Result<Self> {
-        if region.has_linear_cache() {
-            dev_warn!(
-                region.as_ref(),
-                "memory errors in the cache of this region are not passed on to its memory, as cxl_region would\n"
-            );
-        }
         // Memory is as good without.
         let _ = region.register_edac();
         Ok(Self {
+            _errors: MemoryErrors::of(region)?,
             _performance: KBox::pin_init(Performance::of(region)?, GFP_KERNEL)?,
             _poison: PoisonFiles::of(region)?,
         })

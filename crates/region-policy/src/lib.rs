@@ -7,7 +7,8 @@
 //! whether and how; and [`engine`] carries it out through a small trait, entirely or not at all, with
 //! [`journal`] as its memory of what was there before. [`layout`] and [`matrix`] answer what comes
 //! earlier: which blocks a range holds, and which driver may take a region; [`soft_reserved`], whether a
-//! region is its driver's at all; [`interleave`], where a byte of a region is.
+//! region is its driver's at all; [`interleave`], where a byte of a region
+//! is; [`linear_cache`], which other byte shares its fate.
 //!
 //! A region that applications map themselves has DAX devices in one of two modes ([`dax_mode`]), which
 //! it changes for all of them at once ([`handover`]).
@@ -28,6 +29,7 @@ pub mod handover;
 pub mod interleave;
 pub mod journal;
 pub mod layout;
+pub mod linear_cache;
 pub mod matrix;
 pub mod online_type;
 pub mod request;

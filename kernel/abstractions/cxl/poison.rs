@@ -63,6 +63,8 @@ impl Drop for PoisonFiles {
 /// The targets of a region, by what is needed to find a byte of it.
 pub struct Targets {
     range: Range<u64>,
+    /// How many of the first bytes are on no device.
+    cache: u64,
     ways: u32,
     granularity: u32,
     list: KVec<Target>,
@@ -90,10 +92,11 @@ impl Drop for Target {
 }
 
 impl Targets {
-    /// Those of a region that lies at `range`; none at first.
-    pub(super) fn new(range: Range<u64>, ways: u32, granularity: u32) -> Self {
+    /// Those of a region that lies at `range` behind a cache of so many bytes; none at first.
+    pub(super) fn new(range: Range<u64>, cache: u64, ways: u32, granularity: u32) -> Self {
         Self {
             range,
+            cache,
             ways,
             granularity,
             list: KVec::new(),
@@ -131,6 +134,7 @@ impl Targets {
         if offset >= self.range.end.saturating_sub(self.range.start) {
             return Err(EINVAL);
         }
+        let offset = offset.checked_sub(self.cache).ok_or(EINVAL)?;
         let place = interleave::place(offset, self.ways, self.granularity).ok_or(ENXIO)?;
         let target = self
             .list

@@ -218,11 +218,11 @@ impl Region {
         to_result(unsafe { bindings::region_register_edac(self.0.get()) })
     }
 
-    /// Whether memory of the processors' own is a cache of the region, and has a part of its addresses. Only
-    /// for a committed region.
-    pub fn has_linear_cache(&self) -> bool {
+    /// How many of the region's first bytes are memory of the processors' own, and a cache of the others;
+    /// mostly none. Only for a committed region.
+    pub(super) fn linear_cache(&self) -> u64 {
         // SAFETY: The type's invariant; the parameters of a committed region do not change.
-        unsafe { (*self.0.get()).params.cache_size != 0 }
+        unsafe { (*self.0.get()).params.cache_size }
     }
 
     /// The region's targets as [`poison`](super::poison) wants them; `None` where an offset in the region
@@ -244,7 +244,7 @@ impl Region {
             return Ok(None);
         };
         let range = self.range()?;
-        let mut targets = super::poison::Targets::new(range, ways, granularity);
+        let mut targets = super::poison::Targets::new(range, params.cache_size, ways, granularity);
         for decoder in self.endpoint_decoders() {
             // SAFETY: A target of a committed region is a valid decoder with capacity, below the port of a
             // memdev.
@@ -259,8 +259,7 @@ impl Region {
             // SAFETY: As above.
             unsafe { targets.push(memdev, position, start)? };
         }
-        let plain = params.cache_size == 0 && !translated;
-        Ok((plain && targets.are_known()).then_some(targets))
+        Ok((!translated && targets.are_known()).then_some(targets))
     }
 
     /// How fast the region's memory is, for each class of initiators; zeros where nobody knows. Only for

@@ -11,6 +11,7 @@ mod fault;
 mod firmware;
 mod hmem;
 mod kmem;
+mod machine_check;
 mod performance;
 mod poison;
 mod policy;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         firmware::tests(),
         hmem::tests(),
         kmem::tests(),
+        machine_check::tests(),
         performance::tests(),
         poison::tests(),
         policy::tests(),
