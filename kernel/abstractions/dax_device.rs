@@ -155,8 +155,14 @@ impl DaxDevice {
         wanted.found
     }
 
+    /// Lets nobody open the device any more, whoever has it open. See [`release_all`].
+    fn shut(&self) {
+        // SAFETY: The type's invariant.
+        unsafe { bindings::dev_dax_shut(self.0.get()) };
+    }
+
     /// Takes the device from its driver, if it has one: mappings of it end.
-    pub fn release(&self) {
+    fn release(&self) {
         // SAFETY: The type's invariant.
         unsafe { bindings::device_release_driver(self.as_raw_device()) };
     }
@@ -187,12 +193,23 @@ impl Closed {
             return Ok(());
         }
         self.device.release();
-        // SAFETY: The device is valid.
-        unsafe { bindings::dev_dax_wait_for_latecomers(self.device.0.get()) };
+        let raw = self.device.0.get();
+        // SAFETY: The device is valid, and so is what it has for the core of DAX. A driver lets the
+        // device be opened before it brings it to life, and whoever maps what was opened then makes it
+        // follow a null pointer. So the device is alive before that.
+        unsafe {
+            bindings::dev_dax_wait_for_latecomers(raw);
+            bindings::run_dax((*raw).dax_dev);
+        }
         // SAFETY: Both are valid, and the driver is registered.
-        to_result(unsafe {
+        let result = to_result(unsafe {
             bindings::device_driver_attach(driver.0.as_ptr(), self.device.as_raw_device())
-        })
+        });
+        if result.is_err() && self.device.driver().is_none() {
+            // SAFETY: As above.
+            unsafe { bindings::kill_dax((*raw).dax_dev) };
+        }
+        result
     }
 
     /// Takes the device from its driver, if it has one.
@@ -279,10 +296,30 @@ pub fn of_region(owner: &device::Device) -> Result<KVec<ARef<DaxDevice>>> {
     Ok(devices)
 }
 
+/// Takes the DAX devices of the region that `owner` is from their drivers, whoever uses them: their
+/// mappings end.
+pub fn release_all(owner: &device::Device) {
+    // While a driver leaves, the device can still be opened, and whoever maps what was opened then makes
+    // `device_dax` follow a null pointer. So nobody may open it any more, and nobody may be about to.
+    let shut = |device: &DaxDevice| {
+        device.shut();
+        Ok(())
+    };
+    let release = |device: &DaxDevice| {
+        device.release();
+        Ok(())
+    };
+    // Neither can fail.
+    let _ = for_each(owner, shut);
+    // SAFETY: This may sleep. Opening does not, between the look at how to open and the opening.
+    unsafe { bindings::synchronize_rcu_tasks() };
+    let _ = for_each(owner, release);
+}
+
 /// Calls `f` with each DAX device of the region that `owner` is, until it fails.
 ///
 /// Nothing but its DAX devices may be below `owner`.
-pub fn for_each<F: FnMut(&DaxDevice) -> Result>(owner: &device::Device, mut f: F) -> Result {
+fn for_each<F: FnMut(&DaxDevice) -> Result>(owner: &device::Device, mut f: F) -> Result {
     // SAFETY: The owner is valid, and its children are given to a function of this type.
     to_result(unsafe {
         bindings::device_for_each_child(raw(owner), (&raw mut f).cast(), Some(visit::<F>))

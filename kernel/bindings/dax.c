@@ -77,7 +77,18 @@ bool dev_dax_close(struct dev_dax *dev_dax, const struct file_operations **befor
 	return !in_use;
 }
 
-/* Undoes that. A driver that was bound since has opened the device by itself. */
+/* Lets nobody open the device any more, whoever has. */
+void dev_dax_shut(struct dev_dax *dev_dax)
+{
+	struct device *dev = &dev_dax->dev;
+
+	device_lock(dev);
+	if (dev->driver)
+		WRITE_ONCE(dev_dax_cdev(dev_dax)->ops, &closed);
+	device_unlock(dev);
+}
+
+/* Undoes dev_dax_close(). A driver that was bound since has opened the device by itself. */
 void dev_dax_reopen(struct dev_dax *dev_dax, const struct file_operations *before)
 {
 	struct cdev *cdev = dev_dax_cdev(dev_dax);

@@ -105,11 +105,7 @@ impl Mappable {
     /// Takes the devices from their drivers, which ends all mappings, for good.
     fn release(&self) {
         let mut decoders = self.decoders.lock();
-        // It is not a failure to be without a driver.
-        let _ = dax_device::for_each(&self.owner, |device| {
-            device.release();
-            Ok(())
-        });
+        dax_device::release_all(&self.owner);
         *decoders = None;
     }
 

@@ -13,11 +13,13 @@ use lab_protocol::Stream;
 use rustix::io::Errno;
 
 use crate::support::CXL;
+use crate::support::DEBIAN_DEFAULT;
 use crate::support::DRIVERS;
 use crate::support::Log;
 use crate::support::Region;
 use crate::support::ensure;
 use crate::support::loaded;
+use crate::support::set_default;
 use crate::support::total_memory;
 use crate::teardown::discard_all;
 use crate::ways;
@@ -70,6 +72,11 @@ pub fn tests() -> Vec<Test> {
             held,
         ),
     ];
+    tests.push(Test::new(
+        "devdax: a persistent region beside it is mapped through its namespace, and goes to kmem and back, as ever",
+        loaded("mixed"),
+        persistent_beside,
+    ));
     tests.push(Test::new(
         "devdax: many who bind, unbind, switch and map at once leave a region that works, and no system RAM",
         one(),
@@ -489,6 +496,38 @@ fn held(guest: &Guest) -> Result<()> {
     ensure(guest.read(&locked)? == "0", "the decoders are still locked")?;
     guest.sh_ok("rmmod cxl_regions && rmmod kmem && modprobe -a kmem cxl_regions")?;
     region.destroy()
+}
+
+fn persistent_beside(guest: &Guest) -> Result<()> {
+    // The capacity of a device is given away from its start, which is volatile.
+    let ours = devdax(guest, "0x100", "devdax")?;
+    write_text(guest, NODE, "ours")?;
+    set_default(guest, "online_movable")?;
+    let before = total_memory(guest)?;
+    guest.sh_ok("cxlr create-region -t pmem 0x100 && udevadm settle")?;
+    guest.sh_ok("ndctl create-namespace -m devdax -s 512M && udevadm settle")?;
+    let device = guest.sh_ok("set -o pipefail; ndctl list -N | jq -r '.[].chardev'")?;
+    let device = device.trim();
+    let node = format!("/dev/{device}");
+    assert_driver(guest, device, "device_dax")?;
+    write_text(guest, &node, "persistent")?;
+    assert_reads(guest, &node, "persistent")?;
+
+    guest.sh_ok(&format!(
+        "daxctl reconfigure-device -m system-ram -f {device}"
+    ))?;
+    assert_driver(guest, device, "kmem")?;
+    ensure(
+        total_memory(guest)? > before,
+        "the namespace's memory is not system RAM",
+    )?;
+    guest.sh_ok(&format!("daxctl reconfigure-device -m devdax -f {device}"))?;
+    assert_driver(guest, device, "device_dax")?;
+    name_to(guest, "kmem", "remove_id", device)?;
+    assert_reads(guest, NODE, "ours")?;
+    guest.sh_ok("ndctl destroy-namespace -f all && cxlr destroy-region region1")?;
+    set_default(guest, DEBIAN_DEFAULT)?;
+    ours.destroy()
 }
 
 /// What each of a crowd does, again and again. None of it need succeed.
