@@ -13,6 +13,9 @@
 //! A region that applications map themselves has DAX devices in one of two modes ([`dax_mode`]), which
 //! it changes for all of them at once ([`handover`]).
 //!
+//! Where a device gives memory and takes it back while the host runs, [`extent`] says in which pieces and
+//! [`dcd`] what becomes of them.
+//!
 //! Nothing here allocates, panics or uses `unsafe`: the same files are compiled into the kernel
 //! modules and into the tool.
 
@@ -23,8 +26,10 @@
 pub mod blocks;
 pub mod census;
 pub mod dax_mode;
+pub mod dcd;
 pub mod engine;
 pub mod errno;
+pub mod extent;
 pub mod handover;
 pub mod interleave;
 pub mod journal;

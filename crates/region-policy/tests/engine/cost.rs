@@ -7,7 +7,8 @@ use region_policy::journal::{Entry, Journal, WORTH_A_HOLE};
 use region_policy::online_type::OnlineType;
 use region_policy::zone::{ZoneKind, ZoneRule};
 
-use crate::model::{Call, Fate, Kind, Model};
+use crate::fate::Fate;
+use crate::model::{Call, Kind, Model};
 
 const MOVABLE: BlockState = BlockState::Online(ZoneKind::Movable);
 

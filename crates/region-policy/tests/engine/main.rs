@@ -3,6 +3,8 @@
 //! devices, and what the work costs.
 
 mod cost;
+#[path = "../common/fate.rs"]
+mod fate;
 mod model;
 mod promises;
 mod random;

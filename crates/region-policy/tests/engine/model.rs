@@ -11,11 +11,7 @@ use region_policy::engine::{Machine, Purpose};
 use region_policy::online_type::OnlineType;
 use region_policy::zone::{ZoneKind, ZoneRule};
 
-/// Decides what happens wherever more than one thing can.
-pub trait Fate {
-    /// One of `options` (at least 1) ways to go on; 0 is the one without adversity.
-    fn choose(&mut self, options: usize) -> usize;
-}
+use crate::fate::Fate;
 
 /// A fate in which nothing goes wrong, and in which the kernel prefers its own zones.
 pub struct Kind;

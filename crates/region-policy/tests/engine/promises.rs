@@ -12,7 +12,8 @@ use region_policy::state::DeviceState;
 use region_policy::transition::{Refusal, Transition};
 use region_policy::zone::{ZoneKind, ZoneRule};
 
-use crate::model::{is_within, Call, Fate, Model, Refused};
+use crate::fate::Fate;
+use crate::model::{is_within, Call, Model, Refused};
 
 /// What is asked of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

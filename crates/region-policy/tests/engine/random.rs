@@ -7,18 +7,8 @@ use region_policy::online_type::OnlineType;
 use region_policy::request::{OnlineTarget, Request};
 use region_policy::zone::ZoneKind;
 
-use crate::model::Fate;
+use crate::fate::Script;
 use crate::promises::{keep_promises, Ask, Device};
-
-/// Makes the choices that the bytes say, most of them the harmless one; and that one at the end.
-struct Script(std::vec::IntoIter<u8>);
-
-impl Fate for Script {
-    fn choose(&mut self, options: usize) -> usize {
-        let byte = self.0.next().map_or(0, usize::from);
-        byte.saturating_sub(200) % options
-    }
-}
 
 fn policy() -> impl Strategy<Value = Option<OnlineType>> {
     proptest::option::of(proptest::sample::select(OnlineType::ALL.to_vec()))

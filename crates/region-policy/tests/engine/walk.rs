@@ -2,9 +2,8 @@
 //! Every path through the engine on small devices: each state in which a device can be, each request,
 //! each policy, each way in which each call can fail, and each block toggled at each moment.
 //!
-//! A path is the list of choices made on it. The next path is the same with its last choice changed
-//! to the next one, as in counting. One transition from *every* state covers all sequences of
-//! transitions, since each begins where the one before it ended.
+//! One transition from *every* state covers all sequences of transitions, since each begins where the one
+//! before it ended.
 
 use std::collections::BTreeMap;
 
@@ -13,45 +12,8 @@ use region_policy::online_type::OnlineType;
 use region_policy::request::{OnlineTarget, Request};
 use region_policy::zone::ZoneKind;
 
-use crate::model::Fate;
+use crate::fate::Walk;
 use crate::promises::{keep_promises, Ask, Device, Ending};
-
-/// Walks all paths, one after the other.
-#[derive(Default)]
-struct Walk {
-    /// The choices of this path, each with the number of options that there were.
-    path: Vec<(usize, usize)>,
-    position: usize,
-}
-
-impl Fate for Walk {
-    fn choose(&mut self, options: usize) -> usize {
-        if self.position == self.path.len() {
-            self.path.push((0, options));
-        }
-        let (choice, options_before) = self.path[self.position];
-        assert_eq!(
-            options, options_before,
-            "the same choices lead to the same place"
-        );
-        self.position += 1;
-        choice
-    }
-}
-
-impl Walk {
-    /// Goes on to the next path; `false` after the last one.
-    fn advance(&mut self) -> bool {
-        self.position = 0;
-        while let Some((choice, options)) = self.path.pop() {
-            if choice + 1 < options {
-                self.path.push((choice + 1, options));
-                return true;
-            }
-        }
-        false
-    }
-}
 
 const STATES: [BlockState; 4] = [
     BlockState::Absent,

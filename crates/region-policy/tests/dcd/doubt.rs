@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! What makes the host doubt, and what it does then, step by step: in whole runs the next look at everything
+//! would put right what was forgotten here.
+
+use region_policy::dcd::admission::{Area, Refusal, Use};
+use region_policy::dcd::event::{Event, Kind};
+use region_policy::dcd::exchange::{Duty, Exchange, Outcome, PATIENCE};
+use region_policy::dcd::holdings::{Entry, Reply, Work};
+use region_policy::extent::{Extent, Span};
+
+use crate::host::BLOCK;
+use crate::promises::{blocks, tag};
+
+/// An exchange that is sure of everything.
+fn certain() -> Exchange<Vec<Entry>> {
+    let mut exchange = Exchange::new(vec![Entry::UNUSED; 8]);
+    exchange.drained();
+    assert_eq!(exchange.duty(), Duty::Standing);
+    exchange.standing(0);
+    assert_eq!(exchange.duty(), Duty::Nothing);
+    exchange
+}
+
+fn event(kind: Kind, span: Span, number: u8, more: bool) -> Event {
+    let extent = Extent {
+        span,
+        tag: tag(number),
+        sequence: 0,
+    };
+    Event::Capacity {
+        kind,
+        extent: Some(extent),
+        more,
+    }
+}
+
+fn tell(exchange: &mut Exchange<Vec<Entry>>, event: &Event) -> Outcome {
+    let area = Area {
+        region: 0,
+        span: blocks(0, 8),
+        physical: 0,
+        alignment: BLOCK,
+        purpose: Use::Sysram,
+    };
+    exchange.record(event, &[area], |_| false, 0)
+}
+
+#[test]
+fn who_is_certain_answers_without_a_question() {
+    let mut exchange = certain();
+    tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 0, false));
+    assert_eq!(exchange.duty(), Duty::Accept);
+    exchange.answered(Reply::Done, 0);
+    exchange.drained();
+    assert_eq!(exchange.duty(), Duty::Nothing);
+}
+
+#[test]
+fn a_refusal_is_followed_by_a_look_at_what_waits() {
+    let mut exchange = certain();
+    tell(&mut exchange, &event(Kind::Add, blocks(9, 1), 0, false));
+    assert_eq!(exchange.duty(), Duty::Refuse);
+    exchange.answered(Reply::Done, 0);
+    exchange.drained();
+    assert_eq!(exchange.duty(), Duty::Standing);
+}
+
+#[test]
+fn a_group_that_closes_after_events_were_lost_is_refused() {
+    let mut exchange = certain();
+    tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 1, true));
+    exchange.overflowed();
+    let outcome = tell(&mut exchange, &event(Kind::Add, blocks(2, 1), 1, false));
+    assert_eq!(
+        outcome,
+        Outcome::Decided {
+            accepted: 0,
+            refused: Some((2, Refusal::EventsLost))
+        }
+    );
+}
+
+#[test]
+fn a_group_without_its_end_is_given_up_when_events_were_lost() {
+    let mut exchange = certain();
+    tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 1, true));
+    assert_eq!(exchange.drained(), None);
+    exchange.overflowed();
+    assert_eq!(exchange.drained(), Some(Refusal::EventsLost));
+    assert_eq!(exchange.duty(), Duty::Standing);
+    exchange.standing(3);
+    assert_eq!(exchange.duty(), Duty::ReadLog);
+    exchange.drained();
+    exchange.standing(3);
+    assert_eq!(exchange.duty(), Duty::Refuse);
+}
+
+#[test]
+fn a_group_that_stalls_is_given_up_in_time_and_its_rest_is_not_answered() {
+    let mut exchange = certain();
+    tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 1, true));
+    exchange.drained();
+    assert_eq!(exchange.expire(PATIENCE - 1), None);
+    assert_eq!(exchange.expire(PATIENCE), Some(Refusal::Stalled));
+    exchange.standing(2);
+    exchange.drained();
+    exchange.standing(2);
+    assert_eq!(exchange.duty(), Duty::Refuse);
+    exchange.answered(Reply::Done, 0);
+    exchange.drained();
+    exchange.standing(0);
+    assert_eq!(exchange.duty(), Duty::Nothing);
+    // Nobody waits for an answer to the rest.
+    tell(&mut exchange, &event(Kind::Add, blocks(2, 1), 1, false));
+    assert_eq!(exchange.duty(), Duty::Standing);
+    exchange.standing(0);
+    assert_eq!(exchange.duty(), Duty::Nothing);
+    assert_eq!(exchange.holdings().accepted(), 0);
+}
+
+#[test]
+fn what_the_fabric_took_is_not_given_back() {
+    let mut exchange = certain();
+    tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 1, true));
+    tell(&mut exchange, &event(Kind::Add, blocks(2, 1), 1, false));
+    exchange.answered(Reply::Done, 0);
+    let Some(Work::Surface(set)) = exchange.holdings_mut().begin(0) else {
+        panic!("what was accepted becomes memory");
+    };
+    exchange.holdings_mut().surfaced(set, true, 0);
+    let forced = event(Kind::ForcedRelease, blocks(0, 1), 0, false);
+    assert_eq!(tell(&mut exchange, &forced), Outcome::Lost(true));
+    assert_eq!(exchange.holdings_mut().begin(0), Some(Work::TakeAway(set)));
+    exchange
+        .holdings_mut()
+        .taken_away(set, true, Use::Sysram, 0);
+    assert_eq!(exchange.holdings_mut().begin(0), Some(Work::GiveBack(set)));
+    let returning: Vec<Span> = exchange.holdings().returning(set).collect();
+    assert_eq!(returning, [blocks(2, 1)]);
+}
+
+#[test]
+fn what_was_there_before_becomes_memory_only_if_it_is_known_what_it_is() {
+    let extent = |block, number| Extent {
+        span: blocks(block, 1),
+        tag: tag(number),
+        sequence: 0,
+    };
+    let listed = [extent(0, 1), extent(1, 0), extent(2, 1)];
+    for (remembers_tags, sets) in [(false, 1), (true, 2)] {
+        let mut exchange = certain();
+        let holdings = exchange.holdings_mut();
+        holdings.adopt(&listed.iter().copied()).unwrap();
+        assert_eq!(holdings.begin(0), None);
+        holdings.claim(blocks(0, 8), remembers_tags, 0);
+        let begun = core::iter::from_fn(|| holdings.begin(0)).count();
+        assert_eq!(begun, sets, "the device remembers tags: {remembers_tags}");
+        assert_eq!(holdings.accepted(), 3);
+    }
+}
+
+#[test]
+fn memory_in_use_is_left_alone_after_some_attempts_until_somebody_asks_again() {
+    for (purpose, ends) in [(Use::Sysram, true), (Use::Devdax, false)] {
+        let mut exchange = certain();
+        tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 0, false));
+        exchange.answered(Reply::Done, 0);
+        let holdings = exchange.holdings_mut();
+        let Some(Work::Surface(set)) = holdings.begin(0) else {
+            panic!("what was accepted becomes memory");
+        };
+        holdings.surfaced(set, true, 0);
+        holdings.want_back(blocks(0, 1), 0);
+        let mut attempts = 0;
+        let mut now = 0;
+        while let Some(due) = holdings.next_due() {
+            assert!(due >= now);
+            now = due;
+            assert_eq!(holdings.begin(now), Some(Work::TakeAway(set)));
+            holdings.taken_away(set, false, purpose, now);
+            attempts += 1;
+            if attempts == 100 {
+                break;
+            }
+        }
+        assert_eq!(attempts == 8, ends, "{attempts} attempts as {purpose:?}");
+        if ends {
+            assert_eq!(holdings.find(set).unwrap().state(), "busy");
+            assert!(holdings.want_back(blocks(0, 1), now));
+            assert_eq!(holdings.begin(now), Some(Work::TakeAway(set)));
+        }
+    }
+}
