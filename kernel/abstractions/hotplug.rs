@@ -7,18 +7,16 @@
 use super::bindings;
 use core::ops::Range;
 use kernel::{
-    error::to_result,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     page::PAGE_SIZE,
     prelude::*,
-    sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
-        Arc,
-        Completion, //
-    },
-    workqueue::Queue, //
+    time::{
+        msecs_to_jiffies,
+        Jiffies, //
+    }, //
 };
 
 /// The name under which `/proc/iomem` shows the memory that this module added.
@@ -129,6 +127,58 @@ impl Drop for Group {
 ///
 /// `EBUSY`: memory is in use and cannot be moved. `EINTR`: a signal ended the wait for it.
 pub fn offline_and_remove(ranges: &[Range<u64>]) -> Result {
+    let (list, count) = list(ranges)?;
+    // SAFETY: `list` holds `count` ranges, which the kernel checks.
+    to_result(unsafe { bindings::offline_and_remove_memory_ranges(list.as_ptr(), count) })
+}
+
+/// For how many seconds it is waited for memory that does not move, where nobody can send a signal.
+const PATIENCE: c_uint = 15;
+
+/// How long that is for a kernel that counts in jiffies.
+pub fn patience() -> Jiffies {
+    msecs_to_jiffies(PATIENCE.saturating_mul(1000))
+}
+
+/// Whether somebody can end what the current task waits for, by a signal. Nobody can for the kernel's
+/// own threads.
+pub fn signals_reach_current() -> bool {
+    // SAFETY: The function has no conditions.
+    unsafe { bindings::memory_signals_reach_current() }
+}
+
+/// The same as [`offline_and_remove`], where the signals of the current task do not reach.
+///
+/// A rollback after a signal would otherwise be interrupted by the very signal that made it
+/// necessary: the kernel gives up an offline as long as one is pending. On the other hand it never
+/// gives up without one. So this does when `progress` has been the same number for a while.
+///
+/// # Errors
+///
+/// `EBUSY`: memory is in use and cannot be moved. `ETIMEDOUT`: there was no progress.
+pub fn offline_and_remove_unsignalled(ranges: &[Range<u64>], progress: impl Fn() -> i64) -> Result {
+    let (list, count) = list(ranges)?;
+    // SAFETY: `list` holds `count` ranges, which the kernel checks, until the removal has ended.
+    let removal = from_err_ptr(unsafe { bindings::memory_removal_begin(list.as_ptr(), count) })?;
+    let mut seen = progress();
+    let mut gave_up = false;
+    // SAFETY: The removal has begun, and not ended.
+    while !unsafe { bindings::memory_removal_wait(removal, PATIENCE) } {
+        let now = progress();
+        if now == seen {
+            gave_up = true;
+            // SAFETY: As above.
+            unsafe { bindings::memory_removal_interrupt(removal) };
+        }
+        seen = now;
+    }
+    // SAFETY: As above; it is done, and not used any more.
+    let result = to_result(unsafe { bindings::memory_removal_end(removal) });
+    result.map_err(|error| if gave_up { ETIMEDOUT } else { error })
+}
+
+/// The ranges, and how many they are, as the kernel wants them.
+fn list(ranges: &[Range<u64>]) -> Result<(KVec<bindings::range>, c_uint)> {
     let mut list = KVec::with_capacity(ranges.len(), GFP_KERNEL)?;
     for range in ranges {
         let end = range.end.checked_sub(1).ok_or(EINVAL)?;
@@ -138,42 +188,8 @@ pub fn offline_and_remove(ranges: &[Range<u64>]) -> Result {
         };
         list.push(range, GFP_KERNEL)?;
     }
-    let count = u32::try_from(list.len()).map_err(|_| EINVAL)?;
-    // SAFETY: `list` holds `count` ranges, which the kernel checks.
-    to_result(unsafe { bindings::offline_and_remove_memory_ranges(list.as_ptr(), count) })
-}
-
-/// The same, where the signals of the current process do not reach.
-///
-/// A rollback after a signal would otherwise be interrupted by the very signal that made it
-/// necessary: the kernel gives up an offline as long as one is pending.
-pub fn offline_and_remove_unsignalled(ranges: KVec<Range<u64>>) -> Result {
-    let job = Arc::pin_init(
-        pin_init!(Job {
-            done <- Completion::new(),
-            errno: Atomic::new(0),
-        }),
-        GFP_KERNEL,
-    )?;
-    let worker = job.clone();
-    // The queue that `kernel::workqueue` calls unbound is deprecated, and the kernel says so.
-    //
-    // SAFETY: The kernel's queues are there before any module is, and stay.
-    let queue = unsafe { Queue::from_raw(bindings::system_dfl_wq) };
-    queue.try_spawn(GFP_KERNEL, move || {
-        let errno = offline_and_remove(&ranges).map_or_else(|error| error.to_errno(), |()| 0);
-        worker.errno.store(errno, Relaxed);
-        worker.done.complete_all();
-    })?;
-    job.done.wait_for_completion();
-    to_result(job.errno.load(Relaxed))
-}
-
-#[pin_data]
-struct Job {
-    #[pin]
-    done: Completion,
-    errno: Atomic<c_int>,
+    let count = c_uint::try_from(list.len()).map_err(|_| EINVAL)?;
+    Ok((list, count))
 }
 
 /// Physical addresses reserved for memory that is yet to be added.
@@ -284,7 +300,7 @@ impl NodeMemoryType {
     /// Says of `node` that it has memory at the abstract distance that the platform tells.
     pub fn new(node: i32) -> Result<Self> {
         // SAFETY: The helper locks its list and checks the node.
-        let kind = kernel::error::from_err_ptr(unsafe { bindings::memory_tier_type_get(node) })?;
+        let kind = from_err_ptr(unsafe { bindings::memory_tier_type_get(node) })?;
         // SAFETY: `kind` is valid: the list that it is on lives as long as the module.
         unsafe { bindings::init_node_memory_type(node, kind) };
         // INVARIANT: Just initialised.

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* C helpers of the memory-hotplug abstraction; see memory.h. */
 #include <linux/cleanup.h>
+#include <linux/completion.h>
 #include <linux/err.h>
+#include <linux/kthread.h>
 #include <linux/list.h>
 #include <linux/memory-tiers.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/range.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
 
 #include "memory.h"
 
@@ -39,6 +44,79 @@ enum memory_block_truth memory_block_truth(u64 start, u64 size)
 bool memory_pfn_is_movable(unsigned long pfn)
 {
 	return page_zonenum(pfn_to_page(pfn)) == ZONE_MOVABLE;
+}
+
+/* Nobody can interrupt a kernel thread. */
+bool memory_signals_reach_current(void)
+{
+	return !(current->flags & PF_KTHREAD);
+}
+
+struct memory_removal {
+	const struct range *ranges;
+	unsigned int count;
+	struct task_struct *thread;
+	struct completion done;
+};
+
+static int memory_removal_thread(void *argument)
+{
+	struct memory_removal *removal = argument;
+	int rc;
+
+	allow_signal(SIGINT);
+	rc = offline_and_remove_memory_ranges(removal->ranges, removal->count);
+	complete(&removal->done);
+	/* The thread's end is waited for: it runs code of this module. */
+	for (;;) {
+		set_current_state(TASK_IDLE);
+		if (kthread_should_stop())
+			break;
+		schedule();
+	}
+	__set_current_state(TASK_RUNNING);
+	return rc;
+}
+
+/* The ranges must stay until memory_removal_end(). */
+struct memory_removal *memory_removal_begin(const struct range *ranges, unsigned int count)
+{
+	struct memory_removal *removal = kzalloc_obj(*removal);
+	struct task_struct *thread;
+
+	if (!removal)
+		return ERR_PTR(-ENOMEM);
+	removal->ranges = ranges;
+	removal->count = count;
+	init_completion(&removal->done);
+	thread = kthread_create(memory_removal_thread, removal, "kmem-removal");
+	if (IS_ERR(thread)) {
+		kfree(removal);
+		return ERR_CAST(thread);
+	}
+	removal->thread = thread;
+	wake_up_process(thread);
+	return removal;
+}
+
+/* Returns whether it is done. */
+bool memory_removal_wait(struct memory_removal *removal, unsigned int seconds)
+{
+	return wait_for_completion_timeout(&removal->done, seconds * HZ);
+}
+
+void memory_removal_interrupt(struct memory_removal *removal)
+{
+	send_sig(SIGINT, removal->thread, 1);
+}
+
+/* To be called once it is done. Returns what came of it. */
+int memory_removal_end(struct memory_removal *removal)
+{
+	int rc = kthread_stop(removal->thread);
+
+	kfree(removal);
+	return rc;
 }
 
 struct memory_dev_type *memory_tier_type_get(int node)

@@ -9,6 +9,8 @@
 #include <linux/types.h>
 
 struct memory_dev_type;
+struct memory_removal;
+struct range;
 
 /* What the last page of a memory block says of the whole block. */
 enum memory_block_truth {
@@ -20,6 +22,12 @@ enum memory_block_truth {
 
 enum memory_block_truth memory_block_truth(u64 start, u64 size);
 bool memory_pfn_is_movable(unsigned long pfn);
+
+bool memory_signals_reach_current(void);
+struct memory_removal *memory_removal_begin(const struct range *ranges, unsigned int count);
+bool memory_removal_wait(struct memory_removal *removal, unsigned int seconds);
+void memory_removal_interrupt(struct memory_removal *removal);
+int memory_removal_end(struct memory_removal *removal);
 
 struct memory_dev_type *memory_tier_type_get(int node);
 void memory_tier_types_put(void);

@@ -3,6 +3,10 @@
 #include <linux/atomic.h>
 #include <linux/bitops.h>
 #include <linux/debugfs.h>
+#include <linux/device.h>
+#include <linux/gfp.h>
+#include <linux/kstrtox.h>
+#include <linux/string.h>
 #include <linux/wait_bit.h>
 #include <cxlmem.h>
 #include <cxl.h>
@@ -56,6 +60,42 @@ struct dentry *region_poison_files(const char *region, void *targets)
 	debugfs_create_file("inject_poison", 0200, folder, targets, &inject_poison_fops);
 	debugfs_create_file("clear_poison", 0200, folder, targets, &clear_poison_fops);
 	return folder;
+}
+
+static struct device_attribute *find_attribute(const struct device_type *type,
+					       const char *name)
+{
+	for (int i = 0; type->groups[i]; i++) {
+		struct attribute **attrs = type->groups[i]->attrs;
+
+		for (int j = 0; attrs && attrs[j]; j++)
+			if (!strcmp(attrs[j]->name, name))
+				return container_of(attrs[j], struct device_attribute, attr);
+	}
+	return NULL;
+}
+
+/*
+ * The core changes a region under a lock that it does not export. But it shows
+ * the region under that lock too. To ask is also to wait until a change that is
+ * under way is over.
+ */
+int region_shown(struct cxl_region *cxlr, const char *name, u64 *value)
+{
+	struct device_attribute *attribute = find_attribute(cxlr->dev.type, name);
+	char *page;
+	int rc;
+
+	if (!attribute || !attribute->show)
+		return -ENXIO;
+	page = (char *)get_zeroed_page(GFP_KERNEL);
+	if (!page)
+		return -ENOMEM;
+	rc = attribute->show(&cxlr->dev, attribute, page);
+	if (rc >= 0)
+		rc = kstrtou64(page, 0, value);
+	free_page((unsigned long)page);
+	return rc;
 }
 
 struct cxl_memdev *endpoint_decoder_memdev(struct cxl_endpoint_decoder *cxled)

@@ -14,6 +14,7 @@ bool region_lock_decoders(struct cxl_region *cxlr);
 void region_unlock_decoders(struct cxl_region *cxlr);
 struct cxl_memdev *endpoint_decoder_memdev(struct cxl_endpoint_decoder *cxled);
 bool region_needs_reset(const struct cxl_region *cxlr);
+int region_shown(struct cxl_region *cxlr, const char *name, u64 *value);
 int region_register_edac(struct cxl_region *cxlr);
 bool region_translates_addresses(const struct cxl_region *cxlr);
 

@@ -26,12 +26,13 @@ use region_policy::{
 ///
 /// # Errors
 ///
-/// `ENXIO`: the region is not committed. `EOPNOTSUPP`: the driver does not serve its mode. `EBUSY`: a
-/// memdev is set aside, or some of the region's memory is in the system or for `dax_hmem`.
+/// `ENXIO`: the region is not committed. `EINTR`: a signal came meanwhile. `EOPNOTSUPP`: the driver does
+/// not serve its mode. `EBUSY`: a memdev is set aside, or some of the region's memory is in the system or
+/// for `dax_hmem`.
 pub fn admit(region: &Region, driver: RegionDriver) -> Result<Option<OnlineType>> {
     let log = region.as_ref();
 
-    if !region.is_committed() {
+    if !region.is_committed()? {
         return Err(ENXIO);
     }
     let mode = PartitionMode::from_number(region.mode()).ok_or(EOPNOTSUPP)?;

@@ -74,6 +74,7 @@ struct CxlRegions {
     _drivers: table::Drivers,
     #[pin]
     _watch: notifier::Registration<watch::Watch>,
+    _watched: watch::Lifetime,
     _mappable: mappable::Lifetime,
     _holds: holds::Lifetime,
     _bus: cxl::Lifetime,
@@ -90,6 +91,7 @@ impl InPlaceModule for CxlRegions {
             _bus: cxl::Lifetime::begin(),
             _holds: holds::Lifetime::begin(),
             _mappable: mappable::Lifetime::begin(),
+            _watched: watch::Lifetime::begin(),
             _watch <- notifier::Bus::<watch::Watch>::listen(),
             _drivers: table::Drivers::register(module)?,
         })

@@ -92,11 +92,11 @@ fn plug(sysram: &Subregion<SysramRegion>, policy: OnlineType) -> Result<Plugged>
         sysram.as_ref(),
         c"dax_region",
         region.id(),
-        Ok(DaxRegion::new(region.id(), region.range()?)),
+        Ok(DaxRegion::new(region.id(), sysram.range().clone())),
     )?;
     // The claim must stand before the device is there, and the decoders before its memory.
     let claim = Claim::new(dax_region.as_ref(), region.id(), policy.mmop())?;
-    let hold = holds::take(region, claim, policy)?;
+    let hold = holds::take(region, sysram.range(), claim, policy)?;
     match dax_region.add() {
         Ok(dax_region) => {
             // Adding a device does not tell whether its driver took it.

@@ -26,6 +26,7 @@ use crate::{
         module_ref::ModuleRef, //
     },
     global_mutex,
+    watch, //
 };
 use core::ops::Range;
 use kernel::{
@@ -130,31 +131,43 @@ impl Drop for Lifetime {
     }
 }
 
-/// Locks the decoders of `region` for the memory in `claim`, or takes over the lock of memory that
-/// stayed behind.
-pub fn take(region: &Region, claim: Claim, policy: OnlineType) -> Result<Arc<Hold>> {
-    let range = region.range()?;
-    let dependencies = region.dependencies()?;
-    let module = ModuleRef::new(this_module::<crate::LocalModule>())?;
-    let left = find(|hold| hold.is_left_in(&range))?;
-    let lock = left.as_ref().and_then(|left| left.decoders.lock().take());
-    let lock = lock.unwrap_or_else(|| region.lock_decoders());
+/// Locks the decoders of `region`, whose addresses are `range`, for the memory in `claim`, or takes over
+/// the lock of memory that stayed behind.
+///
+/// # Errors
+///
+/// `ENXIO`: somebody is just taking the decoders down. `EINTR`: a signal came meanwhile.
+pub fn take(
+    region: &Region,
+    range: &Range<u64>,
+    claim: Claim,
+    policy: OnlineType,
+) -> Result<Arc<Hold>> {
+    let left = find(|hold| hold.is_left_in(range))?;
     let hold = Arc::pin_init(
-        pin_init!(Hold {
+        try_pin_init!(Hold {
+            dependencies: region.dependencies()?,
             region: region.into(),
-            range,
-            dependencies,
+            range: range.clone(),
             claim,
             policy,
-            decoders <- new_mutex!(Some(lock)),
+            decoders <- new_mutex!(None),
             gave_up: AtomicFlag::new(false),
-            _module: module,
+            _module: ModuleRef::new(this_module::<crate::LocalModule>())?,
         }),
         GFP_KERNEL,
     )?;
     let mut holds = HOLDS.lock()?;
     holds.push(hold.clone(), GFP_KERNEL)?;
+    // From here on nothing fails for which a lock that is needed could be lost.
     holds.retain(|other| left.as_ref().is_none_or(|left| !Arc::ptr_eq(other, left)));
+    drop(holds);
+    let lock = left.and_then(|left| left.decoders.lock().take());
+    *hold.decoders.lock() = Some(lock.unwrap_or_else(|| region.lock_decoders()));
+    if let Err(error) = watch::ensure_kept(region, &hold.dependencies) {
+        give_back(&hold);
+        return Err(error);
+    }
     Ok(hold)
 }
 
@@ -214,10 +227,7 @@ pub fn unbinding(device: DeviceKey) {
 /// Locks the decoders of a region that was made anew over memory that stayed behind: the lock is a
 /// flag of the region, and this one has none.
 pub fn bound(region: &Region) {
-    let Ok(range) = region.range() else {
-        return;
-    };
-    if let Ok(Some(hold)) = find(|hold| hold.is_left_in(&range)) {
+    if let Ok(Some(hold)) = find(|hold| hold.claim.has_ended() && region.overlaps(&hold.range)) {
         let mut decoders = hold.decoders.lock();
         if !decoders.as_ref().is_some_and(|lock| lock.is_of(region)) {
             *decoders = Some(region.lock_decoders());

@@ -22,6 +22,7 @@ use crate::{
         },
     },
     global_mutex,
+    watch, //
 };
 use kernel::{
     device::Device,
@@ -79,6 +80,10 @@ impl Drop for Lifetime {
 
 impl Mappable {
     /// Locks the decoders of `region` for the DAX devices that `owner` will have.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO`: somebody is just taking the decoders down. `EINTR`: a signal came meanwhile. `ENOMEM`.
     pub fn begin(region: &Region, owner: &Device) -> Result<Arc<Self>> {
         let dependencies = region.dependencies()?;
         let lock = region.lock_decoders();
@@ -91,6 +96,10 @@ impl Mappable {
             GFP_KERNEL,
         )?;
         MAPPABLE.lock()?.push(mappable.clone(), GFP_KERNEL)?;
+        if let Err(error) = watch::ensure_kept(region, &mappable.dependencies) {
+            mappable.end();
+            return Err(error);
+        }
         Ok(mappable)
     }
 

@@ -29,7 +29,10 @@ use crate::{
     holds,
     services::Services, //
 };
-use core::fmt::Write;
+use core::{
+    fmt::Write,
+    ops::Range, //
+};
 use kernel::{
     module::this_module,
     new_mutex,
@@ -69,6 +72,7 @@ impl region::Driver for Sysram {
 fn bind(region: &Region) -> Result<Bound> {
     // What this region had to leave behind before is taken up again as it is.
     let left = admission::admit(region, RegionDriver::Sysram)?;
+    let range = region.range()?;
     let module = ModuleRef::new(this_module::<crate::LocalModule>())?;
     let services = Services::begin(region)?;
     let sysram_region = Pending::new(
@@ -77,6 +81,7 @@ fn bind(region: &Region) -> Result<Bound> {
         region.id(),
         try_pin_init!(SysramRegion {
             region: region.into(),
+            range,
             binding <- new_mutex!(Binding::Waiting(left)),
         }),
     )?;
@@ -91,6 +96,7 @@ fn bind(region: &Region) -> Result<Bound> {
 #[pin_data]
 pub struct SysramRegion {
     region: ARef<Region>,
+    range: Range<u64>,
     #[pin]
     binding: Mutex<Binding>,
 }
@@ -109,6 +115,11 @@ impl SysramRegion {
     /// The region above.
     pub fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// The region's physical addresses.
+    pub fn range(&self) -> &Range<u64> {
+        &self.range
     }
 
     /// How far it has come.
@@ -146,13 +157,14 @@ impl Attribute<SysramRegion> for OnlineTypeFile {
 
     fn store(sysram: &SysramRegion, text: &[u8]) -> Result {
         let online_type = OnlineType::parse(text).ok_or(EINVAL)?;
-        // Memory that stayed behind is online already, as its policy was then.
-        let left = holds::policy_left_in(&sysram.region.range()?)?;
-        if left.is_some_and(|policy| policy != online_type) {
-            return Err(EBUSY);
-        }
         match &mut *sysram.binding.lock() {
             Binding::Waiting(policy) => {
+                // Memory that stayed behind is online already, as its policy was then. None is left
+                // behind from here on: whoever leaves it is done before it waits again.
+                let left = holds::policy_left_in(&sysram.range)?;
+                if left.is_some_and(|policy| policy != online_type) {
+                    return Err(EBUSY);
+                }
                 *policy = Some(online_type);
                 Ok(())
             }

@@ -10,17 +10,73 @@ use crate::{
         },
         region::Region,
     },
+    global_mutex,
     holds,
     mappable, //
 };
+use kernel::prelude::*;
+
+global_mutex! {
+    /// What is losing its driver at this moment.
+    static UNBINDING(unbinding_lock): KVec<DeviceKey> = KVec::new();
+}
+
+/// From the module's init to its exit.
+pub struct Lifetime;
+
+impl Lifetime {
+    /// Makes the module's global ready.
+    pub fn begin() -> Self {
+        UNBINDING.init();
+        Self
+    }
+}
+
+impl Drop for Lifetime {
+    fn drop(&mut self) {
+        if let Ok(mut unbinding) = UNBINDING.lock() {
+            *unbinding = KVec::new();
+        }
+    }
+}
+
+/// Checks that the decoders of `region`, which depend on `dependencies`, will stay programmed. To be asked
+/// once they are locked, by whoever was made known before to be told of an unbinding.
+///
+/// A reset that began before the lock ends before this tells. One that is to come would be skipped for
+/// the lock, and the decoders would stay programmed for nobody.
+///
+/// # Errors
+///
+/// `ENXIO`: somebody is just taking the decoders down. `EINTR`: a signal came meanwhile.
+pub fn ensure_kept(region: &Region, dependencies: &[DeviceKey]) -> Result {
+    let going = UNBINDING
+        .lock()?
+        .iter()
+        .any(|device| dependencies.contains(device));
+    if going || !region.is_committed()? {
+        return Err(ENXIO);
+    }
+    Ok(())
+}
 
 /// Tells those who keep regions.
 pub struct Watch;
 
 impl Listener for Watch {
     fn unbinding(device: DeviceKey) {
+        // Where there is no room to note it, a decoder may be lost, and no memory.
+        if let Ok(mut unbinding) = UNBINDING.lock() {
+            let _ = unbinding.push(device, GFP_KERNEL);
+        }
         holds::unbinding(device);
         mappable::unbinding(device);
+    }
+
+    fn unbound(device: DeviceKey) {
+        if let Ok(mut unbinding) = UNBINDING.lock() {
+            unbinding.retain(|other| *other != device);
+        }
     }
 
     fn bound(region: &Region) {

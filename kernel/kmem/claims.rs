@@ -46,6 +46,8 @@ struct Claim {
     terms: Terms,
     /// What came of the device's probe; `None` before there was one.
     status: Option<Result>,
+    /// The memory is being taken away: none comes any more.
+    evicted: bool,
     /// The memory of its devices: a region may be cut into several.
     memory: KVec<Arc<Memory>>,
 }
@@ -75,18 +77,29 @@ pub fn terms(owner: OwnerKey) -> Result<Option<Terms>> {
         .map(|claim| claim.terms))
 }
 
-/// Takes note of what came of a device's probe.
-pub fn bound(owner: OwnerKey, memory: Result<&Arc<Memory>, &Error>) {
-    // Without a claim nobody asks.
-    let _ = with(owner, |claim| {
-        let result = memory.map_err(|error| *error).and_then(|memory| {
-            if !claim.memory.iter().any(|other| Arc::ptr_eq(other, memory)) {
-                claim.memory.push(memory.clone(), GFP_KERNEL)?;
-            }
-            Ok(())
-        });
-        claim.status = Some(result);
+/// Takes note of the memory of a device before any of it comes, so that it can be evicted meanwhile.
+///
+/// # Errors
+///
+/// `ENODEV`: the owner is on its way out. `ENOMEM`.
+pub fn admit(owner: OwnerKey, memory: &Arc<Memory>) -> Result {
+    let admitted = with(owner, |claim| {
+        if claim.evicted {
+            return Err(ENODEV);
+        }
+        if !claim.memory.iter().any(|other| Arc::ptr_eq(other, memory)) {
+            claim.memory.push(memory.clone(), GFP_KERNEL)?;
+        }
+        Ok(())
     });
+    // Without a claim there is nobody to ask.
+    admitted.unwrap_or(Ok(()))
+}
+
+/// Takes note of what came of a device's probe.
+pub fn probed(owner: OwnerKey, result: Result) {
+    // Without a claim nobody asks.
+    let _ = with(owner, |claim| claim.status = Some(result));
 }
 
 /// Takes note that a device left with all of its memory: its blocks may belong to another from now on.
@@ -126,15 +139,17 @@ fn claim(owner: OwnerKey, terms: Terms) -> Result {
         owner,
         terms,
         status: None,
+        evicted: false,
         memory: KVec::new(),
     };
     claims.push(claim, GFP_KERNEL)?;
     Ok(())
 }
 
-/// The memory of the devices of `owner`.
-fn memory(owner: OwnerKey) -> Result<KVec<Arc<Memory>>> {
+/// Lets no more memory come to the devices of `owner`, and tells what they have.
+fn close(owner: OwnerKey) -> Result<KVec<Arc<Memory>>> {
     with(owner, |claim| {
+        claim.evicted = true;
         let mut memory = KVec::with_capacity(claim.memory.len(), GFP_KERNEL)?;
         for one in claim.memory.iter() {
             memory.push(one.clone(), GFP_KERNEL)?;
@@ -146,7 +161,7 @@ fn memory(owner: OwnerKey) -> Result<KVec<Arc<Memory>>> {
 fn evict(owner: OwnerKey) -> Result {
     // The claims are not locked while memory moves, and all is tried before an error is told.
     let mut result = Ok(());
-    for memory in memory(owner)? {
+    for memory in close(owner)? {
         result = result.and(memory.evict());
     }
     result

@@ -58,7 +58,8 @@ impl dax_driver::Driver for Kmem {
         try_pin_init!(Bound {
             memory: {
                 let memory = bind(device);
-                claims::bound(device.owner(), memory.as_ref());
+                let result = memory.as_ref().map_err(|error| *error);
+                claims::probed(device.owner(), result.map(|_| ()));
                 memory?
             },
         })
@@ -106,6 +107,10 @@ fn bind(device: &Device) -> Result<Arc<Memory>> {
     if let Some(memory) = registry::find_left_behind(&ranges, claim.map(|claim| claim.online_type))?
     {
         memory.attach(log);
+        if let Err(error) = claims::admit(device.owner(), &memory) {
+            memory.detach();
+            return Err(error);
+        }
         dev_info!(
             log,
             "memory left behind is taken up again: {}\n",
@@ -126,10 +131,12 @@ fn bind(device: &Device) -> Result<Arc<Memory>> {
         .map(|claim| claim.online_type)
         .or(OnlineType::from_mmop(hotplug::default_online_type()))
         .unwrap_or(OnlineType::Offline);
-    if let Err(error) = memory.come_up(online_type) {
+    let admitted = claims::admit(device.owner(), &memory);
+    if let Err(error) = admitted.and_then(|()| memory.come_up(online_type)) {
         memory.detach();
         // What could not be rolled back stays known: binding again takes it up.
         if memory.is_absent() {
+            claims::unbound(device.owner(), &memory);
             registry::forget(&memory);
         }
         return Err(error);

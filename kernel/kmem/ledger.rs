@@ -35,6 +35,8 @@ pub struct Ledger {
     movable: Atomic<i64>,
     /// The block that went offline last.
     last_offline: Atomic<u64>,
+    /// How many notes there were.
+    notes: Atomic<i64>,
 }
 
 /// In [`Ledger::last_offline`]: none did.
@@ -54,6 +56,7 @@ impl Ledger {
             kernel: Atomic::new(0),
             movable: Atomic::new(0),
             last_offline: Atomic::new(NONE),
+            notes: Atomic::new(0),
         })
     }
 
@@ -97,6 +100,7 @@ impl Ledger {
             return;
         };
         let before = decode(entry.xchg(encode(state), Relaxed));
+        self.notes.add(1, Relaxed);
         for (state, change) in [(before, -1), (state, 1)] {
             match state {
                 BlockState::Online(ZoneKind::Kernel) => self.kernel.add(change, Relaxed),
@@ -107,6 +111,11 @@ impl Ledger {
         if before.is_online() && state == BlockState::Offline {
             self.last_offline.store(block, Relaxed);
         }
+    }
+
+    /// How far things have come: another number whenever a block has become something else.
+    pub fn progress(&self) -> i64 {
+        self.notes.load(Relaxed)
     }
 
     /// The block that went offline last since the last call.

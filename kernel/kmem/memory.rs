@@ -44,6 +44,7 @@ use kernel::{
         },
         Arc,
         CondVar,
+        CondVarTimeoutResult,
         Mutex, //
     },
     types::ScopeGuard, //
@@ -70,6 +71,7 @@ use region_policy::{
     },
     request::Request,
     state::DeviceState,
+    transition::Refusal,
     zone::{
         ZoneKind,
         ZoneRule, //
@@ -207,12 +209,18 @@ impl Memory {
                 .ranges()
                 .iter()
                 .all(|blocks| ranges.contains(blocks))
-            && self.device.lock().is_none()
+            && self.is_left_behind()
+            && !self.is_absent()
+    }
+
+    /// Whether no driver is bound to it.
+    pub fn is_left_behind(&self) -> bool {
+        self.device.lock().is_none()
     }
 
     /// Whether some of the memory lies in `range` and no driver is bound to it.
     pub fn is_left_behind_in(&self, range: &Range<u64>) -> bool {
-        self.device.lock().is_none() && self.ledger.overlaps(range)
+        self.is_left_behind() && self.ledger.overlaps(range)
     }
 
     /// Notifies changes on `device` from now on.
@@ -229,6 +237,7 @@ impl Memory {
     /// Brings the memory up for the first time.
     pub fn come_up(&self, online_type: OnlineType) -> Result {
         self.carry_out(|run, journal| {
+            self.ensure_not_frozen()?;
             let counts = engine::plug(run, journal, online_type)?;
             self.set_last_requested(Some(online_type).filter(|_| counts.online() != 0));
             Ok(())
@@ -244,28 +253,23 @@ impl Memory {
     /// each case the memory is what it was before, or the log says that it could not be.
     pub fn request(&self, request: Request) -> Result {
         let policy = self.policy.map(|policy| policy.online_type);
-        let mut refused = Ok(());
         self.carry_out(|run, journal| {
-            // Asked in turn: whoever evicts the memory freezes it first.
-            if self.frozen.load(Relaxed) && request != Request::Unplug {
-                refused = Err(ENODEV);
-                return Ok(());
+            if request != Request::Unplug {
+                self.ensure_not_frozen()?;
             }
-            let last = self.last_requested();
-            match engine::perform(run, journal, request, last, policy) {
-                Ok(outcome) => {
-                    self.set_last_requested(outcome.last_requested);
-                    Ok(())
-                }
-                Err(engine::Error::Failed(failure)) => Err(failure),
-                Err(engine::Error::Refused(refusal)) => {
-                    pr_info!("{}: {}\n", self.label(), Text(refusal));
-                    refused = Err(Error::from_errno(refusal.errno().saturating_neg()));
-                    Ok(())
-                }
-            }
-        })?;
-        refused
+            let outcome = engine::perform(run, journal, request, self.last_requested(), policy)?;
+            self.set_last_requested(outcome.last_requested);
+            Ok(())
+        })
+    }
+
+    /// To be asked in turn: whoever evicts the memory freezes it first.
+    fn ensure_not_frozen(&self) -> Result<(), Stop> {
+        if self.frozen.load(Relaxed) {
+            Err(Stop::Frozen)
+        } else {
+            Ok(())
+        }
     }
 
     /// Takes all memory away.
@@ -290,8 +294,12 @@ impl Memory {
     pub fn leave(&self) -> Result {
         let keep = match self.policy {
             None => self.counts().online() != 0,
-            // Whoever evicted the memory before has waited for what could not be moved.
-            Some(_) => self.frozen.load(Relaxed) && !self.is_absent(),
+            // Whoever evicts the memory waits for what cannot be moved: once is enough.
+            Some(_) if self.frozen.load(Relaxed) => {
+                let _ = self.carry_out(|_, _| Ok(()));
+                !self.is_absent()
+            }
+            Some(_) => false,
         };
         if keep {
             Err(EBUSY)
@@ -342,23 +350,35 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// `EINTR`: a signal came first. Memory may take long to move, and so may the turn.
+    /// `EINTR`: a signal came first. Memory may take long to move, and so may the turn. `ETIMEDOUT`:
+    /// nobody could send a signal, and whoever has the turn gets nowhere.
     fn take_turn(&self) -> Result<Plugged> {
         let mut plugged = self.plugged.lock();
+        let mut seen = self.ledger.progress();
         loop {
             if let Some(plugged) = plugged.take() {
                 return Ok(plugged);
             }
-            if self.turn.wait_interruptible(&mut plugged) {
-                return Err(EINTR);
+            if hotplug::signals_reach_current() {
+                if self.turn.wait_interruptible(&mut plugged) {
+                    return Err(EINTR);
+                }
+                continue;
             }
+            let patience = hotplug::patience();
+            let waited = self.turn.wait_interruptible_timeout(&mut plugged, patience);
+            let now = self.ledger.progress();
+            if matches!(waited, CondVarTimeoutResult::Timeout) && now == seen {
+                return Err(ETIMEDOUT);
+            }
+            seen = now;
         }
     }
 
     /// Runs a transition, and settles what it leaves.
     fn carry_out<F>(&self, transition: F) -> Result
     where
-        F: FnOnce(&mut Run<'_>, Journal<'_>) -> Result<(), Failure<Reason>>,
+        F: FnOnce(&mut Run<'_>, Journal<'_>) -> Result<(), Stop>,
     {
         let entries = Journal::entries_for(self.ledger.ranges());
         let mut storage = KVVec::from_elem(Entry::UNUSED, entries, GFP_KERNEL)?;
@@ -380,13 +400,25 @@ impl Memory {
         }
         self.notify();
 
-        result.map_err(|failure| {
-            pr_err!("{}: {}\n", self.label(), Text(&failure));
-            let errno = failure
-                .cause
-                .errno(|reason| reason.error.to_errno().saturating_neg());
-            Error::from_errno(errno.saturating_neg())
-        })
+        result.map_err(|stop| self.told(&stop))
+    }
+
+    /// Tells the log why a transition did not happen, and the writer by an errno.
+    fn told(&self, stop: &Stop) -> Error {
+        let errno = match stop {
+            Stop::Frozen => return ENODEV,
+            Stop::Refused(refusal) => {
+                pr_info!("{}: {}\n", self.label(), Text(refusal));
+                refusal.errno()
+            }
+            Stop::Failed(failure) => {
+                pr_err!("{}: {}\n", self.label(), Text(failure));
+                failure
+                    .cause
+                    .errno(|reason| reason.error.to_errno().saturating_neg())
+            }
+        };
+        Error::from_errno(errno.saturating_neg())
     }
 
     fn notify(&self) {
@@ -494,9 +526,10 @@ impl Machine for Run<'_> {
                 .map_err(Error::from)?;
         }
         self.memory.ledger.take_last_offline();
-        let result = match purpose {
-            Purpose::Transition => hotplug::offline_and_remove(&ranges),
-            Purpose::Rollback => hotplug::offline_and_remove_unsignalled(ranges),
+        let result = if purpose == Purpose::Transition && hotplug::signals_reach_current() {
+            hotplug::offline_and_remove(&ranges)
+        } else {
+            hotplug::offline_and_remove_unsignalled(&ranges, || self.memory.ledger.progress())
         };
         match result {
             Ok(()) => {
@@ -534,6 +567,31 @@ impl Run<'_> {
             }
         }
         None
+    }
+}
+
+/// Why a transition did not happen.
+enum Stop {
+    /// The device is on its way out.
+    Frozen,
+    /// It was not begun.
+    Refused(Refusal),
+    /// It failed.
+    Failed(Failure<Reason>),
+}
+
+impl From<Failure<Reason>> for Stop {
+    fn from(failure: Failure<Reason>) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<engine::Error<Reason>> for Stop {
+    fn from(error: engine::Error<Reason>) -> Self {
+        match error {
+            engine::Error::Refused(refusal) => Self::Refused(refusal),
+            engine::Error::Failed(failure) => Self::Failed(failure),
+        }
     }
 }
 

@@ -54,7 +54,10 @@ impl Drop for Lifetime {
 
 /// Knows `memory` from now on.
 pub fn remember(memory: &Arc<Memory>) -> Result {
-    KNOWN.lock()?.push(memory.clone(), GFP_KERNEL)?;
+    let mut known = KNOWN.lock()?;
+    // What a device left behind may have been taken away by its owner since.
+    known.retain(|other| !(other.is_left_behind() && other.is_absent()));
+    known.push(memory.clone(), GFP_KERNEL)?;
     Ok(())
 }
 

@@ -32,6 +32,9 @@ pub trait Listener: Send + Sync + 'static {
     /// The device's lock is held. It cannot be stopped.
     fn unbinding(device: DeviceKey);
 
+    /// The device has lost its driver. The device's lock is held.
+    fn unbound(device: DeviceKey);
+
     /// The region has got a driver, of ours or another. The device's lock is held.
     fn bound(region: &Region);
 }
@@ -66,6 +69,9 @@ unsafe impl<L: Listener> notifier::Chain for Bus<L> {
         match action as bindings::bus_notifier_event {
             bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER => {
                 L::unbinding(DeviceKey::of(dev));
+            }
+            bindings::bus_notifier_event_BUS_NOTIFY_UNBOUND_DRIVER => {
+                L::unbound(DeviceKey::of(dev));
             }
             bindings::bus_notifier_event_BUS_NOTIFY_BOUND_DRIVER => {
                 // SAFETY: The bus hands over a device that is valid for the call.

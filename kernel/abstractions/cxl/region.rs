@@ -179,18 +179,29 @@ impl Region {
         unsafe { (*self.0.get()).mode }
     }
 
-    /// Whether the decoders are programmed, and ready for use.
+    /// Whether the decoders are programmed, and ready for use, as the CXL core tells under its lock.
     ///
-    /// Good for the whole time of a binding when it holds in the probe: the CXL core, before it
-    /// leaves this state, releases the region's driver, which waits for the device lock that a
-    /// probe holds. (Its own lock for this is not exported.)
-    pub fn is_committed(&self) -> bool {
-        let raw = self.0.get();
-        // SAFETY: The type's invariant. The state is a word, read once.
-        let state = unsafe { (&raw const (*raw).params.state).read_volatile() };
+    /// Good for the whole time of a binding when it holds in the probe: the core, before it lets
+    /// others change what a committed region is made of, releases the region's driver, which waits
+    /// for the device lock that a probe holds.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR`: a signal came while somebody else had the core's lock.
+    pub fn is_committed(&self) -> Result<bool> {
         // SAFETY: The type's invariant; the flag is an atomic bit.
-        let needs_reset = unsafe { bindings::region_needs_reset(raw) };
-        state == bindings::cxl_config_state_CXL_CONFIG_COMMIT && !needs_reset
+        let needs_reset = unsafe { bindings::region_needs_reset(self.0.get()) };
+        Ok(self.shown(c"commit")? != 0 && !needs_reset)
+    }
+
+    /// What the core shows in the file `name`, a number.
+    fn shown(&self, name: &CStr) -> Result<u64> {
+        let mut value = 0;
+        // SAFETY: The type's invariant; the name is a C string, and `value` is ours.
+        to_result(unsafe {
+            bindings::region_shown(self.0.get(), name.as_char_ptr(), &raw mut value)
+        })?;
+        Ok(value)
     }
 
     /// Whether the driver of one of the region's memdevs has set it aside for itself.
@@ -204,11 +215,25 @@ impl Region {
         })
     }
 
-    /// The physical addresses of the region; only for a committed region.
+    /// The physical addresses of the region.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO`: it has none. `EINTR`: a signal came while somebody else had the core's lock.
     pub fn range(&self) -> Result<Range<u64>> {
-        // SAFETY: The type's invariant; the resource of a committed region does not change.
-        let resource = unsafe { (*self.0.get()).params.res.as_ref() }.ok_or(ENXIO)?;
-        Ok(resource.start..resource.end.checked_add(1).ok_or(ERANGE)?)
+        let start = self.shown(c"resource")?;
+        let end = start.checked_add(self.shown(c"size")?);
+        end.map(|end| start..end)
+            .filter(|range| !range.is_empty())
+            .ok_or(ENXIO)
+    }
+
+    /// Whether the addresses that the region's decoders were given lie in `range`, at least in part.
+    pub fn overlaps(&self, range: &Range<u64>) -> bool {
+        // SAFETY: The type's invariant. The numbers are part of the region: at worst they change
+        // while they are read.
+        let own = unsafe { (&raw const (*self.0.get()).hpa_range).read_volatile() };
+        own.start < range.end && range.start <= own.end
     }
 
     /// Offers what its devices can do for the health of the region's memory (scrubbing) to EDAC, until the
@@ -325,6 +350,9 @@ impl Region {
     ///
     /// `commit=0` is refused (`EPERM`). Removing a memdev, a target or the region itself no longer
     /// resets the decoders under memory that is in use, which would kill the machine.
+    ///
+    /// A reset that has begun by now is not stopped. Whoever asks [`Region::is_committed`] after this
+    /// waits for its end, and learns of it.
     pub fn lock_decoders(&self) -> DecoderLock {
         // SAFETY: The type's invariant; the flag is an atomic bit.
         let ours = unsafe { bindings::region_lock_decoders(self.0.get()) };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Makes one chosen memory block refuse to go online or offline: see `kernel/testing/memory_fault.c`.
+//! Makes one chosen memory block refuse to go online or offline, or wait before it does: see `kernel/testing/memory_fault.c`.
 
 use lab::Guest;
 use lab::Result;
@@ -32,6 +32,26 @@ impl<'g> Fault<'g> {
     /// This block refuses to go offline.
     pub fn refuse_offline(&self, block: u64) -> Result<()> {
         self.set("refuse_offline", block * self.block_size)
+    }
+
+    /// This block waits before it goes online, until [`Self::proceed`].
+    pub fn pause_online(&self, block: u64) -> Result<()> {
+        self.set("pause_online", block * self.block_size)
+    }
+
+    /// Waits until the block is waiting.
+    pub fn wait_until_paused(&self) -> Result<()> {
+        // There is no event of it. It cannot fail to come about, so this looks until it has.
+        self.guest
+            .sh_ok(&format!(
+                "until grep -q Y {PARAMETERS}/paused; do sleep 0.01; done"
+            ))
+            .map(drop)
+    }
+
+    /// No block waits any more.
+    pub fn proceed(&self) -> Result<()> {
+        self.set("pause_online", 0)
     }
 
     /// Nothing is refused any more.

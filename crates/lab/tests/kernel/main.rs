@@ -3,16 +3,20 @@
 
 mod agent;
 mod attributes;
+mod crowd;
 mod cxlr;
 mod cycles;
 mod data;
+mod descriptors;
 mod devdax;
 mod fault;
 mod firmware;
 mod hmem;
+mod injection;
 mod kmem;
 mod machine_check;
 mod performance;
+mod pin;
 mod poison;
 mod policy;
 mod ranges;
@@ -33,11 +37,14 @@ fn main() -> ExitCode {
     let tests = [
         agent::tests(),
         attributes::tests(),
+        crowd::tests(),
         cxlr::tests(),
         cycles::tests(),
+        descriptors::tests(),
         devdax::tests(),
         firmware::tests(),
         hmem::tests(),
+        injection::tests(),
         kmem::tests(),
         machine_check::tests(),
         performance::tests(),

@@ -332,7 +332,8 @@ pub fn discard_all(guest: &Guest) -> Result<()> {
     // Whoever deletes a region without our tool leaves the memdev's capacity taken.
     let held = guest.sh_ok(&format!(
         "cd {CXL}; for file in $(grep -L -e '^0x0*$' decoder*/dpa_size); do echo 0 > $file; done; \
-         grep -L -e '^0x0*$' decoder*/dpa_size; ls -d sysram_region* dax_region* 2>/dev/null; true"
+         grep -L -e '^0x0*$' decoder*/dpa_size; ls -d sysram_region* dax_region* 2>/dev/null; \
+         grep -v -e '^0$' {{port,endpoint}}*/decoders_committed; true"
     ))?;
     ensure(
         held.trim().is_empty(),

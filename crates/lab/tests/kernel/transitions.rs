@@ -7,13 +7,12 @@ use lab::Error;
 use lab::Guest;
 use lab::Result;
 use lab::guest;
-use lab::running::Running;
-use lab::running::Step;
 use lab::suite::Test;
 use lab_protocol::End;
 use rustix::io::Errno;
 
 use crate::fault::Fault;
+use crate::pin::Pin;
 use crate::support::DRIVERS;
 use crate::support::Log;
 use crate::support::MEMORY;
@@ -227,48 +226,6 @@ fn rollback_fails(guest: &Guest) -> Result<()> {
     region.assert_all("Movable")?;
     region.destroy()?;
     fault.unload()
-}
-
-/// A page in use that cannot be moved, in a block of a region.
-struct Pin<'g> {
-    guest: &'g Guest,
-    holder: Running<'g>,
-}
-
-impl<'g> Pin<'g> {
-    /// Pins a page in `block` of a region whose blocks are all in the movable zone.
-    fn in_block(guest: &'g Guest, region: &Region<'_>, block: u64) -> Result<Self> {
-        let node = guest.read(&format!("{}/target_node", region.dax()))?;
-        // While the others are offline, what asks for the node gets a page of this block.
-        let others: Vec<u64> = region
-            .blocks()?
-            .into_iter()
-            .filter(|other| *other != block)
-            .collect();
-        for other in &others {
-            guest.write(&block_file(*other), "offline")?;
-        }
-        guest.sh_ok(&format!(
-            "mkdir -p /run/pinned && mount -t tmpfs -o mpol=bind:{node} pinned /run/pinned && \
-             echo data > /run/pinned/page"
-        ))?;
-        for other in &others {
-            guest.write(&block_file(*other), "online_movable")?;
-        }
-        let holder = guest.start(guest::program(&["/init", "pin", "/run/pinned/page"]))?;
-        match holder.next(Some(guest::HANG))? {
-            Step::Output(_, said) if said == b"pinned\n" => Ok(Self { guest, holder }),
-            _ => Err(Error::test("the page could not be pinned")),
-        }
-    }
-
-    /// Lets it go.
-    fn release(self) -> Result<()> {
-        let gone = |error| Error::test(format!("the guest is gone: {error}"));
-        self.holder.control().close_input().map_err(gone)?;
-        self.holder.output(guest::HANG)?.success()?;
-        self.guest.sh_ok("umount /run/pinned").map(drop)
-    }
 }
 
 /// Writes with a signal pending from the start.
