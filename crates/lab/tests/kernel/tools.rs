@@ -72,9 +72,10 @@ fn create(guest: &Guest) -> Result<()> {
     set_default(guest, "online_movable")?;
     let before = total_memory(guest)?;
     let memdev = listed(guest, "cxl list -M", ".[0].memdev")?.concat();
+    let root = listed(guest, "cxl list -D -d root", ".[0].decoder")?.concat();
     let created = listed(
         guest,
-        &format!("cxl create-region -t ram -d decoder0.0 -m {memdev}"),
+        &format!("cxl create-region -t ram -d {root} -m {memdev}"),
         ".region",
     )?;
     ensure(
