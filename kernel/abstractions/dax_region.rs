@@ -41,27 +41,39 @@ pub fn is_system_ram(range: &Range<u64>) -> bool {
     intersection != bindings::REGION_DISJOINT as c_int
 }
 
-/// Makes `owner` a DAX region numbered `id` over `range`, with one device over all of it that is
-/// for `kmem`.
-///
-/// To be called in the owner's probe: the region and its devices go away when the owner is unbound.
-/// The region takes the owner's driver data for itself. The device's driver binds to it meanwhile;
-/// whether that worked is not told.
-pub fn add_system_ram(owner: &Device, id: c_int, range: &Range<u64>) -> Result {
-    let region = allocate(owner, id, range, IORESOURCE_DAX_KMEM)?;
-    let size = range.end.saturating_sub(range.start);
-    create_device(region, size, true)?;
-    Ok(())
+/// What the devices of a DAX region are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// System RAM; the memory map may be placed in the memory itself.
+    SystemRam,
+    /// Applications that map them.
+    Mapping,
 }
 
-/// Makes `owner` a DAX region numbered `id` over `range`, whose devices are for applications, with
-/// one device that has no memory yet: no driver takes it before it has some.
+/// Makes `owner` a DAX region numbered `id` over `range`, with one device over all of it, which is
+/// given to the driver called `driver`, and to no other meanwhile.
 ///
-/// To be called in the owner's probe, as above.
-pub fn add_mappable(owner: &Device, id: c_int, range: &Range<u64>) -> Result<ARef<DaxDevice>> {
-    let device = create_device(allocate(owner, id, range, 0)?, 0, false)?;
-    // SAFETY: The device was just made, and lives as long as its owner is bound.
-    Ok(unsafe { DaxDevice::from_raw(device) }.into())
+/// To be called in the owner's probe: the region and its devices go away when the owner is unbound.
+/// The region takes the owner's driver data for itself.
+///
+/// # Errors
+///
+/// The driver's own. `ENODEV`: there is no such driver. `EBUSY`: somebody has opened the device already.
+pub fn add(
+    owner: &Device,
+    id: c_int,
+    range: &Range<u64>,
+    purpose: Purpose,
+    driver: &str,
+) -> Result {
+    let is_ram = purpose == Purpose::SystemRam;
+    let flags = if is_ram { IORESOURCE_DAX_KMEM } else { 0 };
+    let device = create_device(allocate(owner, id, range, flags)?, is_ram)?;
+    let driver = device.load_driver(driver)?;
+    // No driver takes a device without memory. Between this and the next line it could be any: each
+    // that was told the device's name.
+    device.set_size(range.end.saturating_sub(range.start))?;
+    device.close().ok_or(EBUSY)?.give_to(&driver)
 }
 
 /// Makes the DAX region.
@@ -93,19 +105,20 @@ fn allocate(
     Ok(region)
 }
 
-/// Makes a device of `size` bytes in a region that was just made.
+/// Makes a device without memory in a region that was just made.
 fn create_device(
     region: *mut bindings::dax_region,
-    size: u64,
     memmap_on_memory: bool,
-) -> Result<*mut bindings::dev_dax> {
+) -> Result<ARef<DaxDevice>> {
     let mut data = bindings::dev_dax_data {
         dax_region: region,
         pgmap: core::ptr::null_mut(),
-        size,
+        size: 0,
         id: -1,
         memmap_on_memory,
     };
     // SAFETY: The region was just made, and `data` is only read.
-    from_err_ptr(unsafe { bindings::devm_create_dev_dax(&raw mut data) })
+    let device = from_err_ptr(unsafe { bindings::devm_create_dev_dax(&raw mut data) })?;
+    // SAFETY: The device was just made, and lives as long as its owner is bound.
+    Ok(unsafe { DaxDevice::from_raw(device) }.into())
 }

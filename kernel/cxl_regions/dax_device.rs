@@ -8,7 +8,10 @@ use crate::{
             self,
             Subregion, //
         },
-        dax_region, //
+        dax_region::{
+            self,
+            Purpose, //
+        }, //
     },
     devdax::{
         Binding,
@@ -79,14 +82,9 @@ fn offer(dax_region: &Subregion<DevdaxRegion>, mode: DaxMode) -> Result<Arc<Mapp
     let range = region.range()?;
     // The decoders must stand before the device is there.
     let mappable = Mappable::begin(region, dax_region.as_ref())?;
-    let give = || {
-        let device = dax_region::add_mappable(dax_region.as_ref(), region.id(), &range)?;
-        let driver = device.load_driver(mode.driver())?;
-        // No driver takes a device without memory. Between this and the next line it could be any.
-        device.set_size(range.end.saturating_sub(range.start))?;
-        device.close().ok_or(EBUSY)?.give_to(&driver)
-    };
-    match give() {
+    let purpose = Purpose::Mapping;
+    let owner = dax_region.as_ref();
+    match dax_region::add(owner, region.id(), &range, purpose, mode.driver()) {
         Ok(()) => Ok(mappable),
         Err(error) => {
             mappable.end();

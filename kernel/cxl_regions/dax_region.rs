@@ -12,7 +12,10 @@ use crate::abstractions::{
         Object,
         Subregion, //
     },
-    dax_region,
+    dax_region::{
+        self,
+        Purpose, //
+    },
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -47,7 +50,8 @@ impl subregion::Driver for DaxRegionDriver {
     const BOUND_BY_USERS: bool = false;
 
     fn probe(device: &Subregion<DaxRegion>) -> Result {
-        dax_region::add_system_ram(device.as_ref(), device.id, &device.range)
+        let purpose = Purpose::SystemRam;
+        dax_region::add(device.as_ref(), device.id, &device.range, purpose, "kmem")
     }
 
     fn unbind(_device: &Subregion<DaxRegion>) {

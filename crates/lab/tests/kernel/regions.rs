@@ -68,6 +68,11 @@ pub fn tests() -> Vec<Test> {
             stock_kmem,
         ),
         Test::new(
+            "regions: the dax device goes to kmem, whoever else was told its name, and though its bus probes nothing",
+            one(),
+            goes_to_kmem,
+        ),
+        Test::new(
             "regions: a persistent region is refused, and still is for the stock driver",
             loaded("mixed"),
             persistent,
@@ -328,6 +333,31 @@ fn stock_kmem(guest: &Guest) -> Result<()> {
     guest
         .sh_ok("rmmod kmem && modprobe -a kmem cxl_regions")
         .map(drop)
+}
+
+fn goes_to_kmem(guest: &Guest) -> Result<()> {
+    let autoprobe = "/sys/bus/dax/drivers_autoprobe";
+    guest.sh_ok("modprobe -a device_dax fsdev_dax")?;
+    let tell = |file: &str| -> Result<()> {
+        for driver in ["device_dax", "fsdev_dax"] {
+            guest.write(&format!("/sys/bus/dax/drivers/{driver}/{file}"), "dax0.0")?;
+        }
+        Ok(())
+    };
+    tell("new_id")?;
+    for probes in ["1", "0"] {
+        guest.write(autoprobe, probes)?;
+        let region = Region::sysram(guest, "0x100", "online_movable")?;
+        region.assert_all("Movable")?;
+        let bound = drivers(guest, &[region.dax()])?;
+        ensure(
+            bound == ["kmem"],
+            format!("with autoprobing {probes}, the dax device is with {bound:?}"),
+        )?;
+        region.destroy()?;
+    }
+    guest.write(autoprobe, "1")?;
+    tell("remove_id")
 }
 
 fn persistent(guest: &Guest) -> Result<()> {
