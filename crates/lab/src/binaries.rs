@@ -18,6 +18,8 @@ pub struct Binaries {
     pub agent: PathBuf,
     /// The project's tool.
     pub cxlr: PathBuf,
+    /// What plays the scripts of random walks.
+    pub walk: PathBuf,
 }
 
 /// Builds what changed.
@@ -45,6 +47,8 @@ pub fn ensure(repository: &Path, events: &Events) -> Result<Binaries> {
                 "lab-agent",
                 "-p",
                 "cxlr",
+                "-p",
+                "walk",
             ])
             .arg("--target-dir")
             .arg(&folder)
@@ -57,5 +61,6 @@ pub fn ensure(repository: &Path, events: &Events) -> Result<Binaries> {
     Ok(Binaries {
         agent: built.join("lab-agent"),
         cxlr: built.join("cxlr"),
+        walk: built.join("walk"),
     })
 }

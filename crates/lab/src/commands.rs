@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod run;
 mod shell;
+mod walk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ enum Command {
     Demo,
     /// Measure the stock drivers and ours side by side.
     Bench(bench::Options),
+    /// Walk at random: ours, stock tools and hostile agents in any order, every promise checked after each step.
+    Walk(walk::Options),
     /// Build the kernel modules.
     Modules {
         /// Check them with the kernel's clippy.
@@ -148,6 +151,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             let topologies = options.topologies()?;
             return bench::run(&Lab::open(&events)?, &options, &topologies, json);
         }
+        Command::Walk(options) => return walk::run(&Lab::open(&events)?, &options),
         Command::Modules { clippy, fmt_check } => {
             if clippy || fmt_check {
                 lab::lab::lint_modules(&events, clippy, fmt_check)?;

@@ -34,7 +34,7 @@ pub struct Contents<'a> {
     pub userland: &'a Path,
     /// The tree whose kernel is booted.
     pub tree: &'a Tree,
-    /// Agent and tool.
+    /// Agent, tool and walk.
     pub binaries: &'a Binaries,
     /// The project's modules, where they are to be installed.
     pub modules: Option<&'a Modules>,
@@ -63,6 +63,7 @@ pub fn build(contents: &Contents<'_>) -> Result<Image> {
             .map_err(Error::file("add to the image", folder))?;
     }
     add(&mut archive, "usr/local/bin/cxlr", &contents.binaries.cxlr)?;
+    add(&mut archive, "usr/local/bin/walk", &contents.binaries.walk)?;
     if let Some(modules) = contents.modules {
         let folder = format!("usr/lib/modules/{release}/updates");
         archive

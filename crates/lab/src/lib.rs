@@ -4,7 +4,7 @@
 //! [`Lab::open`] makes what guests are made of, once, and keeps it in a [`cache`]: the [`tree`] (compiler, kernel source,
 //! QEMU), the guest's [`userland`], the project's [`modules`] and [`binaries`]. [`Lab::boot`] puts an [`image`] together,
 //! starts [`qemu`] on a [`topology`], and gives a [`Guest`], in which programs run through an agent at the other end of a
-//! [`link`]. All that happens is one stream of [`event`]s. [`suite`] runs tests on it.
+//! [`link`]. All that happens is one stream of [`event`]s. [`suite`] runs tests on it, [`walk`] random walks.
 
 pub mod accelerator;
 pub mod binaries;
@@ -29,6 +29,7 @@ pub mod suite;
 pub mod topology;
 pub mod tree;
 pub mod userland;
+pub mod walk;
 
 pub use error::Error;
 pub use error::Result;

@@ -28,6 +28,7 @@ mod teardown;
 mod tools;
 mod transitions;
 mod udev;
+mod walk;
 mod ways;
 mod witness;
 
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         teardown::tests(),
         tools::tests(),
         transitions::tests(),
+        walk::tests(),
     ];
     lab::suite::run(tests.into_iter().flatten().collect())
 }
