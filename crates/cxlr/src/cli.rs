@@ -74,6 +74,9 @@ pub enum Command {
     /// For regions that are there already, as those of firmware are: the kernel gives them to cxl_region, and their memory
     /// comes online by the system's default. First all memory of the region is unplugged; where that fails nothing is
     /// changed. Where a later step fails, the region is back with its driver, and its memory as it was.
+    ///
+    /// With devdax on a region that is devdax already, all its dax devices go to the driver of the mode, those that were
+    /// created since included, or none does: a device that is in use keeps them all.
     Bind(Bind),
 
     /// Plug or unplug all memory of a region or of a dax device

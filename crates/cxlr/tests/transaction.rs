@@ -313,7 +313,19 @@ fn memory_goes_to_applications_and_is_not_taken_from_them() {
     transaction::run(&machine, &Interrupt::default(), &steps).expect("applications have it");
     assert_eq!(bind_plan(&machine, applications).steps, Vec::new());
 
+    // From one mode to the other the region keeps its drivers.
+    let steps = bind_plan(&machine, Wanted::Devdax(DaxMode::Fsdev)).steps;
+    assert_eq!(
+        every_write_fails_once("to a file system", &machine, &steps),
+        1
+    );
+    transaction::run(&machine, &Interrupt::default(), &steps).expect("a file system has it");
     let snapshot = Snapshot::read(&machine).expect("a snapshot");
+    assert_eq!(
+        snapshot.dax_devices[0].driver.as_deref(),
+        Some(DaxMode::Fsdev.driver())
+    );
+
     let refusal = plan::bind::plan(&machine, &snapshot, "region0", movable).expect_err("mapped");
     assert!(refusal.to_string().contains("dax0.0"), "{refusal}");
     assert_eq!(refusal.exit_status(), cxlr::problem::REFUSED);

@@ -19,6 +19,7 @@ use cxl_sysfs::Goal;
 use cxl_sysfs::Snapshot;
 use cxl_sysfs::device::DAX_AUTOPROBE;
 use cxl_sysfs::memory::AUTO_ONLINE;
+use cxl_sysfs::region::Region;
 use region_policy::dax_mode::DaxMode;
 use region_policy::matrix::PartitionMode;
 use region_policy::matrix::RegionDriver;
@@ -256,6 +257,23 @@ fn devdax_drivers(region: &str, mode: DaxMode) -> Vec<Step> {
         )
         .undone_by(vec![unbind(DAX_DEVICE, &dax_region)]),
     ]
+}
+
+/// From one mode to another, for all dax devices of a region, where its drivers stay the same; also for devices that were
+/// made since. The kernel does it whole or not at all, and not where somebody uses a device.
+#[must_use]
+pub fn switch_mode(region: &Region, way: Way) -> Option<Step> {
+    let devdax = region.devdax.as_ref().filter(|it| it.driver.is_some())?;
+    let (Way::DevdaxDrivers(mode), Some(before)) = (way, devdax.dax_mode) else {
+        return None;
+    };
+    let write = |mode: DaxMode| write(&devdax.name, "dax_mode", mode.as_str());
+    let what = format!(
+        "give the dax devices of {} to {}",
+        region.name,
+        mode.driver()
+    );
+    Some(Step::new(what, write(mode)).undone_by(vec![write(before)]))
 }
 
 fn held_devdax(region: &str, mode: DaxMode) -> Vec<Step> {

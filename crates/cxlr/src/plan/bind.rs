@@ -4,6 +4,8 @@
 //! Most regions that are there before anybody asked for them were committed by firmware: the kernel finds the decoders as
 //! they are, makes a region of them and gives it to the stock driver, whose memory comes online by the system's default. So
 //! first all memory is unplugged, which may fail and changes nothing then; only after that the drivers change.
+//!
+//! A region for applications that goes from one mode to the other keeps its drivers: that is the kernel's to do.
 
 use cxl_sysfs::Goal;
 use cxl_sysfs::Snapshot;
@@ -14,6 +16,7 @@ use cxl_sysfs::region::Region;
 use region_policy::matrix::PartitionMode;
 
 use super::Step;
+use super::attach;
 use super::attach::DAX_KMEM;
 use super::attach::Wanted;
 use super::attach::Way;
@@ -44,14 +47,17 @@ pub fn plan(
     let region = destroy::find(snapshot, name)?;
     let mode = check(region)?;
     let way = Way::choose(snapshot, wanted, mode)?;
-    let mut steps = Vec::new();
-    if !is_there(tree, snapshot, region, way)? {
+    let steps = if is_there(tree, snapshot, region, way)? {
+        Vec::new()
+    } else if let Some(step) = attach::switch_mode(region, way) {
+        vec![step]
+    } else {
         check_unmapped(snapshot, region)?;
-        let (unplug, before) = destroy::unplug_steps(tree, snapshot, region)?;
-        steps.extend(unplug);
+        let (mut steps, before) = destroy::unplug_steps(tree, snapshot, region)?;
         steps.extend(destroy::release(region, before));
         steps.extend(way.steps(snapshot, name, mode));
-    }
+        steps
+    };
     Ok(Plan { way, steps })
 }
 
@@ -121,10 +127,14 @@ fn is_there(
         Way::RegionDrivers(policy) => region.sysram.as_ref().is_some_and(|sysram| {
             sysram.driver.as_deref() == Some(DAX_KMEM) && sysram.online_type == Some(policy)
         }),
-        Way::DevdaxDrivers(mode) => region
-            .devdax
-            .as_ref()
-            .is_some_and(|devdax| devdax.driver.is_some() && devdax.dax_mode == Some(mode)),
+        Way::DevdaxDrivers(mode) => {
+            let devdax = region.devdax.as_ref();
+            devdax.is_some_and(|devdax| devdax.driver.is_some() && devdax.dax_mode == Some(mode))
+                && snapshot
+                    .dax_devices_of(&region.name)
+                    .filter(|device| device.size > 0)
+                    .all(|device| device.driver.as_deref() == Some(mode.driver()))
+        }
         Way::HeldDevdax(mode) => snapshot
             .dax_devices_of(&region.name)
             .any(|device| device.driver.as_deref() == Some(mode.driver())),

@@ -451,7 +451,8 @@ fn daxctl(guest: &Guest) -> Result<()> {
     // Both go to the other mode and back, and one that is made meanwhile goes with them.
     guest.write(&dax_mode(&region), "fsdev")?;
     guest.sh_ok("daxctl create-device -r 0 -s 256M")?;
-    guest.write(&dax_mode(&region), "fsdev")?;
+    assert_driver(guest, "dax0.2", "device_dax")?;
+    guest.sh_ok("cxlr bind region0 --driver devdax --dax-mode fsdev")?;
     for device in ["dax0.0", "dax0.1", "dax0.2"] {
         assert_driver(guest, device, "fsdev_dax")?;
     }
