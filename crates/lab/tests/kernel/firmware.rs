@@ -119,11 +119,12 @@ fn not_at_all(guest: &Guest, region: &Region<'_>, before: &str) -> Result<()> {
         format!("memory that could not go is not as it was:\n{before}\nis\n{after}"),
     )?;
 
-    // Then memory that goes, and does not come under our driver: while the dax bus does not probe by itself, kmem takes
-    // nothing that a driver adds.
-    guest.write("/sys/bus/dax/drivers_autoprobe", "0")?;
+    // Then memory that goes, and does not come under our driver: a file that takes nothing lies over the last one that is
+    // written.
+    let bind = "/sys/bus/cxl/drivers/cxl_dax_kmem_region/bind";
+    guest.sh_ok(&format!("mount --bind /dev/full {bind}"))?;
     let failed = guest.sh("cxlr bind region0 --driver sysram --online-type online_movable")?;
-    guest.write("/sys/bus/dax/drivers_autoprobe", "1")?;
+    guest.sh_ok(&format!("umount {bind}"))?;
     failed.failure()?;
     let after = looks(guest)?;
     ensure(
