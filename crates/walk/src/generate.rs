@@ -35,17 +35,32 @@ pub fn script(ground: Ground, seed: u64, steps: usize) -> Vec<Operation> {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
-    let strategy = operation(ground);
+    let strategy = phrase(ground);
+    // A strategy without filters never fails to give a value.
+    let phrases = std::iter::from_fn(|| Some(strategy.new_tree(&mut runner).ok()?.current()));
+    let mut operations = phrases.flatten();
     (1..=steps)
         .filter_map(|step| {
             if step % STEPS_BETWEEN_HOMES == 0 || step == steps {
-                return Some(Operation::GoHome);
+                Some(Operation::GoHome)
+            } else {
+                operations.next()
             }
-            // A strategy without filters never fails to give a value.
-            let tree = strategy.new_tree(&mut runner).ok()?;
-            Some(tree.current())
         })
         .collect()
+}
+
+/// One operation, or two that seldom meet by chance: a block that goes offline, and somebody who wants it back.
+pub fn phrase(ground: Ground) -> impl Strategy<Value = Vec<Operation>> {
+    let online = select(&["online", "online_kernel", "online_movable"][..]);
+    let again = (block(ground), online).prop_map(|(file, word)| {
+        let write = |word: &str| Operation::Write(file, word.to_owned());
+        vec![write("offline"), write(word)]
+    });
+    prop_oneof![
+        9 => operation(ground).prop_map(|operation| vec![operation]),
+        1 => again,
+    ]
 }
 
 /// One operation: most of them what people do, every third what nobody should.
@@ -64,6 +79,10 @@ pub fn operation(ground: Ground) -> impl Strategy<Value = Operation> {
 
 fn place(ground: Ground) -> impl Strategy<Value = u8> + Clone {
     0..ground.places
+}
+
+fn block(ground: Ground) -> impl Strategy<Value = File> {
+    (place(ground), 0..ground.blocks).prop_map(|(place, block)| File::Block(place, block))
 }
 
 fn online_type() -> impl Strategy<Value = String> {
@@ -119,13 +138,11 @@ fn by_hand(ground: Ground) -> impl Strategy<Value = Operation> {
 }
 
 fn hostile(ground: Ground) -> impl Strategy<Value = Operation> {
-    let block =
-        (place(ground), 0..ground.blocks).prop_map(|(place, block)| File::Block(place, block));
     let block_word = select(vec!["offline", "online", "online_kernel", "online_movable"]);
     // EBUSY, in the words of the errno.
     let fault = prop_oneof![2 => Just("0".to_owned()), 1 => Just("-16".to_owned())];
     prop_oneof![
-        8 => write(block, block_word.prop_map(str::to_owned)),
+        8 => write(block(ground), block_word.prop_map(str::to_owned)),
         2 => write(Just(File::SystemDefault), select(OnlineType::ALL.to_vec()).prop_map(|word| word.as_str().to_owned())),
         2 => write(Just(File::OnlineFault), fault.clone()),
         2 => write(Just(File::OfflineFault), fault),
@@ -140,7 +157,7 @@ fn any_file(ground: Ground) -> impl Strategy<Value = File> {
         place(ground).prop_map(File::OnlineType),
         place(ground).prop_map(File::State),
         place(ground).prop_map(File::Hotplug),
-        (place(ground), 0..ground.blocks).prop_map(|(place, block)| File::Block(place, block)),
+        block(ground),
         Just(File::SystemDefault),
         (place(ground), select(Driver::ALL.to_vec()))
             .prop_map(|(place, driver)| File::Bind(driver, place)),

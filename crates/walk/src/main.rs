@@ -18,6 +18,7 @@ use walk::Operation;
 use walk::Scene;
 use walk::operation::Answer;
 use walk::promise::Judge;
+use walk::promise::Step;
 
 use eyes::Eyes;
 use hands::Hands;
@@ -61,7 +62,12 @@ fn play() -> Result<bool, Box<dyn std::error::Error>> {
         };
         let after = eyes.look(&mut hands)?;
         say(&format!("  {answer}"))?;
-        if let Err(broken) = judge.judge(&before, operation, &answer, &after) {
+        let step = Step {
+            operation,
+            answer: &answer,
+            disturbed: false,
+        };
+        if let Err(broken) = judge.judge(&before, step, &after) {
             say(&format!(
                 "broken: {broken}\n  before: {before:?}\n  after: {after:?}"
             ))?;

@@ -54,20 +54,35 @@ struct Memory {
 
 type Verdict = Result<(), Broken>;
 
+/// One step of a walk, as it ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'s> {
+    /// What was done.
+    pub operation: &'s Operation,
+    /// What came of it.
+    pub answer: &'s Answer,
+    /// Whether others were at work on the same blocks meanwhile, or several things failed at once. Then neither a rollback
+    /// nor a count of what was done can be held to its word, and the answer says which of them failed.
+    pub disturbed: bool,
+}
+
+impl Step<'_> {
+    fn failed(&self) -> bool {
+        matches!(self.answer, Answer::Refused(_) | Answer::Failed(_))
+    }
+}
+
 impl Judge {
-    /// Judges one operation by what there was before and after it.
+    /// Judges one step by what there was before and after it.
     ///
     /// # Errors
     /// The first promise that does not hold.
-    pub fn judge(
-        &mut self,
-        before: &Scene,
-        operation: &Operation,
-        answer: &Answer,
-        after: &Scene,
-    ) -> Verdict {
+    pub fn judge(&mut self, before: &Scene, step: Step<'_>, after: &Scene) -> Verdict {
+        let Step {
+            operation, answer, ..
+        } = step;
         self.places.resize(after.places.len(), Memory::default());
-        let excused = self.rollback_may_fail(operation, answer);
+        let excused = self.rollback_may_fail(&step);
         if !excused {
             a_refusal_changes_nothing(before, operation, answer, after)?;
         }
@@ -75,7 +90,7 @@ impl Judge {
         for (place, (was, is)) in before.places.iter().zip(&after.places).enumerate() {
             let memory = &mut self.places[place];
             memory.note(place, operation, excused, is);
-            let judged = new_memory_has_a_master(was, is)
+            let judged = new_memory_has_a_master(was, is, excused && step.failed())
                 .and_then(|()| memory.zones_are_kept(is))
                 .and_then(|()| memory.the_whole_or_nothing(was, is))
                 .and_then(|()| attributes_tell_the_truth(is))
@@ -86,20 +101,21 @@ impl Judge {
             })?;
             memory.forget(is);
         }
-        success_is_counted(operation, answer, after)?;
+        if !step.disturbed {
+            success_is_counted(operation, answer, after)?;
+        }
         self.note_faults(operation, answer);
         Ok(())
     }
 
     /// A transition that fails half way brings blocks back. Where that is refused as well, nobody can help; the answer and
     /// the log say so.
-    fn rollback_may_fail(&self, operation: &Operation, answer: &Answer) -> bool {
-        let failed = matches!(answer, Answer::Refused(_) | Answer::Failed(_));
+    fn rollback_may_fail(&self, step: &Step<'_>) -> bool {
         let unbinds = matches!(
-            operation,
+            step.operation,
             Operation::Write(File::Unbind(..) | File::Delete(_), _) | Operation::GoHome
         );
-        self.online_fault && (failed || unbinds)
+        step.disturbed || self.online_fault && (step.failed() || unbinds)
     }
 
     fn note_faults(&mut self, operation: &Operation, answer: &Answer) {
@@ -185,8 +201,9 @@ fn hold(holds: bool, promise: &'static str, evidence: impl FnOnce() -> String) -
     }
 }
 
-/// Memory appears only where kmem has the device, and below a region driver only once the policy was chosen.
-fn new_memory_has_a_master(was: &Spot, is: &Spot) -> Verdict {
+/// Memory appears only where kmem has the device, and below a region driver only once the policy was chosen. A bind whose
+/// rollback failed as well leaves memory `behind`.
+fn new_memory_has_a_master(was: &Spot, is: &Spot, behind: bool) -> Verdict {
     let appeared = is.blocks.iter().enumerate().any(|(number, block)| {
         let before = was.blocks.get(number).copied();
         block.is_present() && !before.is_some_and(BlockState::is_present)
@@ -194,7 +211,7 @@ fn new_memory_has_a_master(was: &Spot, is: &Spot) -> Verdict {
     // A region that is seen for the first time has no blocks to compare with.
     let comparable = was.blocks.len() == is.blocks.len();
     hold(
-        !(appeared && comparable) || is.has_kmem(),
+        !(appeared && comparable) || behind || is.has_kmem(),
         "no memory appears without its driver",
         || format!("{} became {}", was.counts(), is.counts()),
     )?;
