@@ -17,19 +17,9 @@ pub mod poison;
 pub mod region;
 pub mod subregion;
 
-/// From the module's init to its exit.
-pub struct Lifetime;
+use crate::abstractions::global;
 
-impl Lifetime {
-    /// Makes the globals of this abstraction ready.
-    pub fn begin() -> Self {
-        bind_files::init();
-        Self
-    }
-}
-
-impl Drop for Lifetime {
-    fn drop(&mut self) {
-        bind_files::exit();
-    }
+/// From the module's init to its exit: makes the global of this abstraction ready.
+pub fn lifetime() -> global::Lifetime {
+    bind_files::lifetime()
 }

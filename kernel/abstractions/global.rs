@@ -41,14 +41,20 @@ impl<B: GlobalLockBackend> GlobalMutex<B> {
         }
     }
 
-    /// Prepares the mutex; call it first in the module's init. Later calls change nothing.
-    pub fn init(&self) {
+    /// Prepares the mutex, in the module's init. What is in it at the end of the lifetime is dropped then:
+    /// nobody drops a module's statics.
+    pub fn begin(&'static self) -> Lifetime
+    where
+        B::Item: Default + Unpin,
+        Self: Sync,
+    {
         if !self.claimed.xchg(true, Relaxed) {
             // SAFETY: Only the first caller gets here, and `new()` promises that nobody else has
             // the lock.
             unsafe { self.lock.init() };
             self.ready.store(true, Release);
         }
+        Lifetime(self)
     }
 
     /// Locks.
@@ -62,6 +68,33 @@ impl<B: GlobalLockBackend> GlobalMutex<B> {
         } else {
             Err(ENODEV)
         }
+    }
+}
+
+/// The time from a module's init to its exit, in which a [`GlobalMutex`] holds something.
+pub struct Lifetime(&'static dyn Clear);
+
+impl Drop for Lifetime {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// A mutex, whatever is in it.
+trait Clear: Sync {
+    fn clear(&self);
+}
+
+impl<B> Clear for GlobalMutex<B>
+where
+    B: GlobalLockBackend,
+    B::Item: Default + Unpin,
+    Self: Sync,
+{
+    fn clear(&self) {
+        // What is dropped may want the lock, and gets it: the guard is gone by then.
+        let item = self.lock().map(|mut item| core::mem::take(&mut *item));
+        drop(item);
     }
 }
 

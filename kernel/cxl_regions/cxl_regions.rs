@@ -39,6 +39,7 @@ pub mod abstractions {
 }
 
 pub mod admission;
+pub mod binding;
 pub mod dax_device;
 pub mod dax_kmem;
 pub mod dax_region;
@@ -56,6 +57,7 @@ use abstractions::{
         notifier,
         subregion::WaitForRelease, //
     },
+    global,
     module_ref::Quiescence,
 };
 
@@ -74,10 +76,10 @@ struct CxlRegions {
     _drivers: table::Drivers,
     #[pin]
     _watch: notifier::Registration<watch::Watch>,
-    _watched: watch::Lifetime,
-    _mappable: mappable::Lifetime,
-    _holds: holds::Lifetime,
-    _bus: cxl::Lifetime,
+    _unbinding: global::Lifetime,
+    _mappable: global::Lifetime,
+    _holds: global::Lifetime,
+    _namings: global::Lifetime,
     _devices: WaitForRelease,
     _quiescence: Quiescence,
 }
@@ -88,10 +90,10 @@ impl InPlaceModule for CxlRegions {
         try_pin_init!(Self {
             _quiescence: Quiescence,
             _devices: WaitForRelease,
-            _bus: cxl::Lifetime::begin(),
-            _holds: holds::Lifetime::begin(),
-            _mappable: mappable::Lifetime::begin(),
-            _watched: watch::Lifetime::begin(),
+            _namings: cxl::lifetime(),
+            _holds: holds::lifetime(),
+            _mappable: mappable::lifetime(),
+            _unbinding: watch::lifetime(),
             _watch <- notifier::Bus::<watch::Watch>::listen(),
             _drivers: table::Drivers::register(module)?,
         })

@@ -13,10 +13,8 @@ use crate::{
             Purpose, //
         }, //
     },
-    devdax::{
-        Binding,
-        DevdaxRegion, //
-    },
+    binding::Binding,
+    devdax::DevdaxRegion,
     mappable::Mappable, //
 };
 use kernel::{
@@ -34,45 +32,12 @@ impl subregion::Driver for DaxDevices {
     const BOUND_BY_USERS: bool = true;
 
     fn probe(dax_region: &Subregion<DevdaxRegion>) -> Result {
-        let mode = {
-            let mut binding = dax_region.binding().lock();
-            match *binding {
-                Binding::Waiting(None) => return Err(ENXIO),
-                Binding::Waiting(Some(mode)) => {
-                    *binding = Binding::Moving(mode);
-                    mode
-                }
-                Binding::Moving(_) | Binding::Bound(..) => return Err(EBUSY),
-            }
-        };
-        let result = offer(dax_region, mode);
-        let mut binding = dax_region.binding().lock();
-        match result {
-            Ok(mappable) => {
-                *binding = Binding::Bound(mode, mappable);
-                Ok(())
-            }
-            Err(error) => {
-                *binding = Binding::Waiting(Some(mode));
-                Err(error)
-            }
-        }
+        Binding::bind(dax_region.binding(), |mode| offer(dax_region, mode))
     }
 
     fn unbind(dax_region: &Subregion<DevdaxRegion>) {
-        let (mode, mappable) = {
-            let mut binding = dax_region.binding().lock();
-            let Binding::Bound(mode, _) = *binding else {
-                return;
-            };
-            match core::mem::replace(&mut *binding, Binding::Moving(mode)) {
-                Binding::Bound(mode, mappable) => (mode, mappable),
-                _ => return,
-            }
-        };
         // The devices themselves are tied to the binding, and go after this.
-        mappable.end();
-        *dax_region.binding().lock() = Binding::Waiting(Some(mode));
+        Binding::unbind(dax_region.binding(), |mappable| mappable.end());
     }
 }
 

@@ -12,15 +12,13 @@ use crate::{
         },
         kmem_client::Claim,
     },
+    binding::Binding,
     dax_region::DaxRegion,
     holds::{
         self,
         Hold, //
     },
-    sysram::{
-        Binding,
-        SysramRegion, //
-    },
+    sysram::SysramRegion, //
 };
 use kernel::{
     prelude::*,
@@ -43,45 +41,11 @@ impl subregion::Driver for DaxKmem {
     const BOUND_BY_USERS: bool = true;
 
     fn probe(sysram: &Subregion<SysramRegion>) -> Result {
-        // The lock is not held while memory moves: `online_type` answers meanwhile.
-        let policy = {
-            let mut binding = sysram.binding().lock();
-            match *binding {
-                Binding::Waiting(None) => return Err(ENXIO),
-                Binding::Waiting(Some(policy)) => {
-                    *binding = Binding::Moving(policy);
-                    policy
-                }
-                Binding::Moving(_) | Binding::Bound(..) => return Err(EBUSY),
-            }
-        };
-        let result = plug(sysram, policy);
-        let mut binding = sysram.binding().lock();
-        match result {
-            Ok(plugged) => {
-                *binding = Binding::Bound(policy, plugged);
-                Ok(())
-            }
-            Err(error) => {
-                *binding = Binding::Waiting(Some(policy));
-                Err(error)
-            }
-        }
+        Binding::bind(sysram.binding(), |policy| plug(sysram, policy))
     }
 
     fn unbind(sysram: &Subregion<SysramRegion>) {
-        let (policy, plugged) = {
-            let mut binding = sysram.binding().lock();
-            let Binding::Bound(policy, _) = *binding else {
-                return;
-            };
-            match core::mem::replace(&mut *binding, Binding::Moving(policy)) {
-                Binding::Bound(policy, plugged) => (policy, plugged),
-                _ => return,
-            }
-        };
-        unplug(plugged);
-        *sysram.binding().lock() = Binding::Waiting(Some(policy));
+        Binding::unbind(sysram.binding(), unplug);
     }
 }
 

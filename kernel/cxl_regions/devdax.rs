@@ -25,6 +25,7 @@ use crate::{
         module_ref::ModuleRef, //
     },
     admission,
+    binding::Binding,
     device_attributes,
     mappable::Mappable,
     services::Services, //
@@ -106,17 +107,7 @@ fn bind(region: &Region) -> Result<Bound> {
 pub struct DevdaxRegion {
     region: ARef<Region>,
     #[pin]
-    binding: Mutex<Binding>,
-}
-
-/// How far a `dax_regionN` has come. Its driver moves it on.
-pub enum Binding {
-    /// No driver is bound; the mode is open or set.
-    Waiting(Option<DaxMode>),
-    /// The driver is on its way in or out in this mode.
-    Moving(DaxMode),
-    /// The driver is bound, and its devices are in this mode.
-    Bound(DaxMode, Arc<Mappable>),
+    binding: Mutex<Binding<DaxMode, Arc<Mappable>>>,
 }
 
 impl DevdaxRegion {
@@ -126,7 +117,7 @@ impl DevdaxRegion {
     }
 
     /// How far it has come.
-    pub fn binding(&self) -> &Mutex<Binding> {
+    pub fn binding(&self) -> &Mutex<Binding<DaxMode, Arc<Mappable>>> {
         &self.binding
     }
 
@@ -168,10 +159,7 @@ impl Attribute<DevdaxRegion> for DaxModeFile {
     const NAME: &'static CStr = c"dax_mode";
 
     fn show(dax_region: &DevdaxRegion, page: &mut Page<'_>) -> Result {
-        let mode = match &*dax_region.binding.lock() {
-            Binding::Waiting(mode) => *mode,
-            Binding::Moving(mode) | Binding::Bound(mode, _) => Some(*mode),
-        };
+        let mode = dax_region.binding.lock().choice();
         writeln!(page, "{}", Configured(mode))?;
         Ok(())
     }

@@ -19,6 +19,7 @@ use crate::{
             },
         },
         dax_region,
+        global::Lifetime,
         kmem_client::{
             self,
             Claim, //
@@ -26,7 +27,10 @@ use crate::{
         module_ref::ModuleRef, //
     },
     global_mutex,
-    watch, //
+    watch::{
+        self,
+        Keeper, //
+    },
 };
 use core::ops::Range;
 use kernel::{
@@ -106,29 +110,24 @@ impl Hold {
     }
 }
 
+impl Keeper for Hold {
+    fn dependencies(&self) -> &[DeviceKey] {
+        &self.dependencies
+    }
+
+    fn let_go(&self) {
+        self.evict();
+    }
+}
+
 global_mutex! {
     /// Every hold there is.
     static HOLDS(holds_lock): KVec<Arc<Hold>> = KVec::new();
 }
 
-/// From the module's init to its exit.
-pub struct Lifetime;
-
-impl Lifetime {
-    /// Makes the module's globals ready.
-    pub fn begin() -> Self {
-        HOLDS.init();
-        Self
-    }
-}
-
-impl Drop for Lifetime {
-    fn drop(&mut self) {
-        // A hold keeps the module loaded, so there is none.
-        if let Ok(mut holds) = HOLDS.lock() {
-            *holds = KVec::new();
-        }
-    }
+/// From the module's init to its exit. A hold keeps the module loaded: there is none at the end.
+pub fn lifetime() -> Lifetime {
+    HOLDS.begin()
 }
 
 /// Locks the decoders of `region`, whose addresses are `range`, for the memory in `claim`, or takes over
@@ -215,13 +214,7 @@ fn find(wanted: impl Fn(&Hold) -> bool) -> Result<Option<Arc<Hold>>> {
 
 /// Moves the memory of the regions whose decoders go down with `device` out, while those still work.
 pub fn unbinding(device: DeviceKey) {
-    // Evicting moves memory: the list is not locked meanwhile.
-    let Ok(holds) = affected(device) else {
-        return;
-    };
-    for hold in holds {
-        hold.evict();
-    }
+    watch::let_go(&HOLDS, device);
 }
 
 /// Locks the decoders of a region that was made anew over memory that stayed behind: the lock is a
@@ -233,14 +226,4 @@ pub fn bound(region: &Region) {
             *decoders = Some(region.lock_decoders());
         }
     }
-}
-
-fn affected(device: DeviceKey) -> Result<KVec<Arc<Hold>>> {
-    let mut affected = KVec::new();
-    for hold in HOLDS.lock()?.iter() {
-        if hold.dependencies.contains(&device) {
-            affected.push(hold.clone(), GFP_KERNEL)?;
-        }
-    }
-    Ok(affected)
 }

@@ -20,9 +20,13 @@ use crate::{
             Closed,
             DaxDriver, //
         },
+        global::Lifetime,
     },
     global_mutex,
-    watch, //
+    watch::{
+        self,
+        Keeper, //
+    },
 };
 use kernel::{
     device::Device,
@@ -58,24 +62,9 @@ global_mutex! {
     static MAPPABLE(mappable_lock): KVec<Arc<Mappable>> = KVec::new();
 }
 
-/// From the module's init to its exit.
-pub struct Lifetime;
-
-impl Lifetime {
-    /// Makes the module's global ready.
-    pub fn begin() -> Self {
-        MAPPABLE.init();
-        Self
-    }
-}
-
-impl Drop for Lifetime {
-    fn drop(&mut self) {
-        // A bound region keeps the module loaded, so there is none.
-        if let Ok(mut list) = MAPPABLE.lock() {
-            *list = KVec::new();
-        }
-    }
+/// From the module's init to its exit. A bound region keeps the module loaded: there is none at the end.
+pub fn lifetime() -> Lifetime {
+    MAPPABLE.begin()
 }
 
 impl Mappable {
@@ -146,6 +135,16 @@ impl Mappable {
     }
 }
 
+impl Keeper for Mappable {
+    fn dependencies(&self) -> &[DeviceKey] {
+        &self.dependencies
+    }
+
+    fn let_go(&self) {
+        self.release();
+    }
+}
+
 /// A change of drivers.
 struct Switch {
     moves: KVec<Move>,
@@ -210,21 +209,5 @@ impl Devices for Switch {
 
 /// Ends the mappings of the regions whose decoders go down with `device`, while those still work.
 pub fn unbinding(device: DeviceKey) {
-    // Ending mappings takes a while: the list is not locked meanwhile.
-    let Ok(affected) = affected(device) else {
-        return;
-    };
-    for mappable in affected {
-        mappable.release();
-    }
-}
-
-fn affected(device: DeviceKey) -> Result<KVec<Arc<Mappable>>> {
-    let mut affected = KVec::new();
-    for mappable in MAPPABLE.lock()?.iter() {
-        if mappable.dependencies.contains(&device) {
-            affected.push(mappable.clone(), GFP_KERNEL)?;
-        }
-    }
-    Ok(affected)
+    watch::let_go(&MAPPABLE, device);
 }

@@ -24,6 +24,7 @@ use crate::{
         module_ref::ModuleRef, //
     },
     admission,
+    binding::Binding,
     dax_kmem::Plugged,
     device_attributes,
     holds,
@@ -98,17 +99,7 @@ pub struct SysramRegion {
     region: ARef<Region>,
     range: Range<u64>,
     #[pin]
-    binding: Mutex<Binding>,
-}
-
-/// How far a `sysram_regionN` has come. The driver below moves it on.
-pub enum Binding {
-    /// No driver is bound; the policy is open or set.
-    Waiting(Option<OnlineType>),
-    /// The driver is on its way in or out under this policy, or lost its way back.
-    Moving(OnlineType),
-    /// The driver is bound under this policy.
-    Bound(OnlineType, Plugged),
+    binding: Mutex<Binding<OnlineType, Plugged>>,
 }
 
 impl SysramRegion {
@@ -123,7 +114,7 @@ impl SysramRegion {
     }
 
     /// How far it has come.
-    pub fn binding(&self) -> &Mutex<Binding> {
+    pub fn binding(&self) -> &Mutex<Binding<OnlineType, Plugged>> {
         &self.binding
     }
 }
@@ -147,10 +138,7 @@ impl Attribute<SysramRegion> for OnlineTypeFile {
     const NAME: &'static CStr = c"online_type";
 
     fn show(sysram: &SysramRegion, page: &mut Page<'_>) -> Result {
-        let policy = match &*sysram.binding.lock() {
-            Binding::Waiting(policy) => *policy,
-            Binding::Moving(policy) | Binding::Bound(policy, _) => Some(*policy),
-        };
+        let policy = sysram.binding.lock().choice();
         writeln!(page, "{}", Configured(policy))?;
         Ok(())
     }

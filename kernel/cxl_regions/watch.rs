@@ -3,18 +3,30 @@
 //! What happens on the CXL bus that regions of ours have to know of.
 
 use crate::{
-    abstractions::cxl::{
-        notifier::{
-            DeviceKey,
-            Listener, //
+    abstractions::{
+        cxl::{
+            notifier::{
+                DeviceKey,
+                Listener, //
+            },
+            region::Region,
         },
-        region::Region,
+        global::{
+            GlobalMutex,
+            Lifetime, //
+        },
     },
     global_mutex,
     holds,
     mappable, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::{
+        Arc,
+        GlobalLockBackend, //
+    },
+};
 
 global_mutex! {
     /// What is losing its driver at this moment.
@@ -22,22 +34,8 @@ global_mutex! {
 }
 
 /// From the module's init to its exit.
-pub struct Lifetime;
-
-impl Lifetime {
-    /// Makes the module's global ready.
-    pub fn begin() -> Self {
-        UNBINDING.init();
-        Self
-    }
-}
-
-impl Drop for Lifetime {
-    fn drop(&mut self) {
-        if let Ok(mut unbinding) = UNBINDING.lock() {
-            *unbinding = KVec::new();
-        }
-    }
+pub fn lifetime() -> Lifetime {
+    UNBINDING.begin()
 }
 
 /// Checks that the decoders of `region`, which depend on `dependencies`, will stay programmed. To be asked
@@ -58,6 +56,44 @@ pub fn ensure_kept(region: &Region, dependencies: &[DeviceKey]) -> Result {
         return Err(ENXIO);
     }
     Ok(())
+}
+
+/// Something that ends in good order before the decoders of a region are taken down.
+pub trait Keeper {
+    /// Whose unbinding takes the decoders down.
+    fn dependencies(&self) -> &[DeviceKey];
+
+    /// Ends it, while the decoders still work.
+    fn let_go(&self);
+}
+
+/// Has those of `keepers` let go whose decoders go down with `device`.
+pub fn let_go<B, K>(keepers: &GlobalMutex<B>, device: DeviceKey)
+where
+    B: GlobalLockBackend<Item = KVec<Arc<K>>>,
+    K: Keeper,
+{
+    // Letting go takes a while: the list is not locked meanwhile.
+    let Ok(affected) = affected(keepers, device) else {
+        return;
+    };
+    for keeper in affected {
+        keeper.let_go();
+    }
+}
+
+fn affected<B, K>(keepers: &GlobalMutex<B>, device: DeviceKey) -> Result<KVec<Arc<K>>>
+where
+    B: GlobalLockBackend<Item = KVec<Arc<K>>>,
+    K: Keeper,
+{
+    let mut affected = KVec::new();
+    for keeper in keepers.lock()?.iter() {
+        if keeper.dependencies().contains(&device) {
+            affected.push(keeper.clone(), GFP_KERNEL)?;
+        }
+    }
+    Ok(affected)
 }
 
 /// Tells those who keep regions.

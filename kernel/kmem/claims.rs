@@ -7,6 +7,7 @@
 use crate::{
     abstractions::{
         dax_driver::OwnerKey,
+        global::Lifetime,
         kmem_abi, //
     },
     export_symbol_gpl,
@@ -56,16 +57,9 @@ global_mutex! {
     static CLAIMS(claims_lock): KVec<Claim> = KVec::new();
 }
 
-/// Makes the claims ready; for the registry.
-pub fn init() {
-    CLAIMS.init();
-}
-
-/// Gives the claims' memory back; for the registry.
-pub fn exit() {
-    if let Ok(mut claims) = CLAIMS.lock() {
-        *claims = KVec::new();
-    }
+/// From the module's init to its exit.
+pub fn lifetime() -> Lifetime {
+    CLAIMS.begin()
 }
 
 /// What the owner of a device wants, if it claims it.

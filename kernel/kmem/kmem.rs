@@ -43,6 +43,7 @@ pub mod registry;
 
 use abstractions::{
     dax_driver,
+    global,
     hotplug,
     memory_notifier,
     module_ref::Quiescence, //
@@ -65,7 +66,8 @@ struct Kmem {
     #[pin]
     _guard: memory_notifier::Registration<registry::ZoneGuard>,
     _kinds_of_memory: hotplug::NodeMemoryTypes,
-    _registry: registry::Lifetime,
+    _known: global::Lifetime,
+    _claims: global::Lifetime,
     _quiescence: Quiescence,
 }
 
@@ -74,7 +76,8 @@ impl InPlaceModule for Kmem {
         // Fields are initialised in the order written here, which is the reverse of their drop.
         try_pin_init!(Self {
             _quiescence: Quiescence,
-            _registry: registry::Lifetime::begin(),
+            _claims: claims::lifetime(),
+            _known: registry::lifetime(),
             _kinds_of_memory: hotplug::NodeMemoryTypes,
             _guard <- memory_notifier::Memory::<registry::ZoneGuard>::listen(),
             _driver <- kernel::driver::Registration::new(

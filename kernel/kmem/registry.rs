@@ -6,12 +6,14 @@
 //! while memory is added or removed.
 
 use crate::{
-    abstractions::memory_notifier::{
-        Event,
-        Listener,
-        Zone, //
+    abstractions::{
+        global::Lifetime,
+        memory_notifier::{
+            Event,
+            Listener,
+            Zone, //
+        },
     },
-    claims,
     global_mutex,
     memory::Memory, //
 };
@@ -30,26 +32,10 @@ global_mutex! {
     static KNOWN(known_lock): KVec<Arc<Memory>> = KVec::new();
 }
 
-/// From the module's init to its exit.
-pub struct Lifetime;
-
-impl Lifetime {
-    /// Makes the module's globals ready.
-    pub fn begin() -> Self {
-        KNOWN.init();
-        claims::init();
-        Self
-    }
-}
-
-impl Drop for Lifetime {
-    fn drop(&mut self) {
-        // Memory that is added keeps the module loaded: what is known here holds none.
-        if let Ok(mut known) = KNOWN.lock() {
-            *known = KVec::new();
-        }
-        claims::exit();
-    }
+/// From the module's init to its exit. Memory that is added keeps the module loaded: what is known at the
+/// end holds none.
+pub fn lifetime() -> Lifetime {
+    KNOWN.begin()
 }
 
 /// Knows `memory` from now on.

@@ -24,6 +24,7 @@ use crate::{
             List, //
         },
         bindings,
+        global::Lifetime,
     },
     global_mutex,
 };
@@ -55,16 +56,9 @@ global_mutex! {
     static NAMINGS(namings_lock): KVec<Naming> = KVec::new();
 }
 
-/// Makes this module's global ready.
-pub(super) fn init() {
-    NAMINGS.init();
-}
-
-/// Frees this module's global.
-pub(super) fn exit() {
-    if let Ok(mut namings) = NAMINGS.lock() {
-        *namings = KVec::new();
-    }
+/// From the module's init to its exit.
+pub(super) fn lifetime() -> Lifetime {
+    NAMINGS.begin()
 }
 
 /// Whether `dev` is being given to a driver of ours by name. To be asked in its probe.
