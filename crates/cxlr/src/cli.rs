@@ -145,14 +145,9 @@ pub struct CreateRegion {
     #[arg(long, value_enum, value_name = "DRIVER")]
     pub driver: Option<Driver>,
 
-    /// How its memory comes online, decided before the first page does [default with sysram: online_movable, which can
-    /// be unplugged again]
-    #[arg(long, visible_alias = "auto-online", value_parser = online_type(), value_name = "ONLINE_TYPE")]
-    pub online_type: Option<OnlineType>,
-
-    /// What applications find with devdax: decided before the first dax device is there [default: devdax]
-    #[arg(long, value_parser = dax_mode(), value_name = "DAX_MODE")]
-    pub dax_mode: Option<DaxMode>,
+    /// What is wanted of the driver.
+    #[command(flatten)]
+    pub policy: Policy,
 
     /// Show the steps, and do nothing
     #[arg(short = 'n', long)]
@@ -170,6 +165,18 @@ pub struct Bind {
     #[arg(long, value_enum, value_name = "DRIVER")]
     pub driver: Driver,
 
+    /// What is wanted of the driver.
+    #[command(flatten)]
+    pub policy: Policy,
+
+    /// Show the steps, and do nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+/// What a region's driver is told before it has the memory.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Policy {
     /// How its memory comes online, decided before the first page does [default with sysram: online_movable, which can
     /// be unplugged again]
     #[arg(long, visible_alias = "auto-online", value_parser = online_type(), value_name = "ONLINE_TYPE")]
@@ -178,10 +185,6 @@ pub struct Bind {
     /// What applications find with devdax: decided before the first dax device is there [default: devdax]
     #[arg(long, value_parser = dax_mode(), value_name = "DAX_MODE")]
     pub dax_mode: Option<DaxMode>,
-
-    /// Show the steps, and do nothing
-    #[arg(short = 'n', long)]
-    pub dry_run: bool,
 }
 
 /// Options of `hotplug`.

@@ -22,6 +22,7 @@ use crate::cli::CreateRegion;
 use crate::cli::DestroyRegion;
 use crate::cli::Driver;
 use crate::cli::Hotplug;
+use crate::cli::Policy;
 use crate::cli::Type;
 use crate::interrupt::Interrupt;
 use crate::list;
@@ -71,7 +72,7 @@ fn create_region(cli: &Cli, tree: &Sysfs, options: &CreateRegion) -> Result<(), 
 }
 
 fn bind(cli: &Cli, tree: &Sysfs, options: &Bind) -> Result<(), Problem> {
-    let wanted = wanted(options.driver, options.online_type, options.dax_mode);
+    let wanted = wanted(options.driver, options.policy);
     if let Some(driver) = dax_driver_of(wanted).filter(|_| !options.dry_run) {
         load(tree, driver);
     }
@@ -175,7 +176,7 @@ fn request(tree: &dyn Tree, options: &CreateRegion) -> Result<Request, Problem> 
     } else {
         Driver::Auto
     });
-    let wanted = wanted(driver, options.online_type, options.dax_mode);
+    let wanted = wanted(driver, options.policy);
     let uuid = match (mode, &options.uuid) {
         (PartitionMode::Pmem, Some(uuid)) => Some(uuid.clone()),
         (PartitionMode::Pmem, None) => Some(
@@ -200,7 +201,11 @@ fn request(tree: &dyn Tree, options: &CreateRegion) -> Result<Request, Problem> 
     })
 }
 
-fn wanted(driver: Driver, online_type: Option<OnlineType>, dax_mode: Option<DaxMode>) -> Wanted {
+fn wanted(driver: Driver, policy: Policy) -> Wanted {
+    let Policy {
+        online_type,
+        dax_mode,
+    } = policy;
     if dax_mode.is_some() && driver != Driver::Devdax {
         usage("--dax-mode needs --driver devdax");
     }

@@ -256,36 +256,14 @@ fn command(program: &Program, eyes: &Eyes) -> Option<Vec<String>> {
     let region = || Some(eyes.region(place)?.name.as_str());
     let dax = || dax_device(place, eyes);
     let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
+    let create = |driver: &[&str]| {
+        let create = ["cxlr", "create-region", "-t", "ram", memdev, "--driver"];
+        words(&[&create[..], driver].concat())
+    };
     match program {
-        Program::Create(_, online_type) => words(&[
-            "cxlr",
-            "create-region",
-            "-t",
-            "ram",
-            memdev,
-            "--driver",
-            "sysram",
-            "--online-type",
-            online_type,
-        ]),
-        Program::Commit(_) => words(&[
-            "cxlr",
-            "create-region",
-            "-t",
-            "ram",
-            memdev,
-            "--driver",
-            "none",
-        ]),
-        Program::CreateStock(_) => words(&[
-            "cxlr",
-            "create-region",
-            "-t",
-            "ram",
-            memdev,
-            "--driver",
-            "auto",
-        ]),
+        Program::Create(_, online_type) => create(&["sysram", "--online-type", online_type]),
+        Program::Commit(_) => create(&["none"]),
+        Program::CreateStock(_) => create(&["auto"]),
         Program::Plug(_, word) => words(&["cxlr", "hotplug", region()?, word]),
         Program::Destroy(_) => words(&["cxlr", "destroy-region", region()?]),
         Program::CxlCreate(_) => words(&["cxl", "create-region", "-t", "ram", "-m", memdev]),

@@ -197,13 +197,8 @@ impl Way {
 
 fn region_drivers(region: &str, policy: OnlineType) -> Vec<Step> {
     let sysram = sysram_region(region);
-    let driver = RegionDriver::Sysram.name();
     vec![
-        Step::new(
-            format!("give {region} to {driver}"),
-            bind(driver, region, None),
-        )
-        .undone_by(vec![unbind(driver, region)]),
+        give(region, RegionDriver::Sysram.name()),
         Step::new(
             format!("set the policy {policy} of {region}"),
             write(&sysram, "online_type", policy.as_str()),
@@ -240,23 +235,23 @@ fn held(region: &str, policy: OnlineType) -> Vec<Step> {
 
 fn devdax_drivers(region: &str, mode: DaxMode) -> Vec<Step> {
     let dax_region = dax_region(region);
-    let driver = RegionDriver::Devdax.name();
     vec![
-        Step::new(
-            format!("give {region} to {driver}"),
-            bind(driver, region, None),
-        )
-        .undone_by(vec![unbind(driver, region)]),
+        give(region, RegionDriver::Devdax.name()),
         Step::new(
             format!("set the mode {mode} of {region}"),
             write(&dax_region, "dax_mode", mode.as_str()),
         ),
-        Step::new(
-            format!("give {dax_region} to {DAX_DEVICE}"),
-            bind(DAX_DEVICE, &dax_region, None),
-        )
-        .undone_by(vec![unbind(DAX_DEVICE, &dax_region)]),
+        give(&dax_region, DAX_DEVICE),
     ]
+}
+
+/// A device on the CXL bus goes to a driver below which no memory appears yet.
+fn give(device: &str, driver: &str) -> Step {
+    Step::new(
+        format!("give {device} to {driver}"),
+        bind(driver, device, None),
+    )
+    .undone_by(vec![unbind(driver, device)])
 }
 
 /// From one mode to another, for all dax devices of a region, where its drivers stay the same; also for devices that were
