@@ -88,7 +88,8 @@ impl File {
         // remove the same file of another driver.
         #[cfg(CONFIG_DEBUG_LOCK_ALLOC)]
         {
-            file.attr.ignore_lockdep = true;
+            // The setters are not for constants; `ignore_lockdep` is the only bit.
+            file.attr._bitfield_1 = bindings::__BindgenBitfieldUnit::new([1]);
         }
         file.store = Some(store);
         Self(file)
