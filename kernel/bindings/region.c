@@ -5,7 +5,9 @@
 #include <linux/debugfs.h>
 #include <linux/device.h>
 #include <linux/gfp.h>
+#include <linux/io.h>
 #include <linux/kstrtox.h>
+#include <linux/log2.h>
 #include <linux/string.h>
 #include <linux/wait_bit.h>
 #include <cxlmem.h>
@@ -27,6 +29,77 @@ void region_unlock_decoders(struct cxl_region *cxlr)
 bool region_needs_reset(const struct cxl_region *cxlr)
 {
 	return test_bit(CXL_REGION_F_NEEDS_RESET, &cxlr->flags);
+}
+
+/* Makes every driver refuse the region, as after a reset that failed half way. */
+void region_distrust(struct cxl_region *cxlr)
+{
+	set_bit(CXL_REGION_F_NEEDS_RESET, &cxlr->flags);
+}
+
+static bool decoder_is_programmed(const struct cxl_decoder *cxld)
+{
+	const struct cxl_hdm *cxlhdm = dev_get_drvdata(cxld->dev.parent);
+	void __iomem *hdm = cxlhdm ? cxlhdm->regs.hdm_decoder : NULL;
+	u64 base, size;
+	u32 ctrl;
+
+	/* A port that passes everything through has nothing to program. */
+	if (!cxld->commit || !hdm)
+		return true;
+	base = readl(hdm + CXL_HDM_DECODER0_BASE_HIGH_OFFSET(cxld->id));
+	base = base << 32 | readl(hdm + CXL_HDM_DECODER0_BASE_LOW_OFFSET(cxld->id));
+	size = readl(hdm + CXL_HDM_DECODER0_SIZE_HIGH_OFFSET(cxld->id));
+	size = size << 32 | readl(hdm + CXL_HDM_DECODER0_SIZE_LOW_OFFSET(cxld->id));
+	ctrl = readl(hdm + CXL_HDM_DECODER0_CTRL_OFFSET(cxld->id));
+	return ctrl & CXL_HDM_DECODER0_CTRL_COMMITTED &&
+	       base == cxld->hpa_range.start && size == range_len(&cxld->hpa_range);
+}
+
+/*
+ * The n-th decoder on the way to the region's targets that has not the addresses
+ * that the core thinks it has, with a reference. To be called in a probe of a
+ * committed region; one on the way to several targets counts several times.
+ *
+ * The core takes the endpoint decoders of a region that was deleted for free,
+ * and one that is still programmed for committed: that of a region that was
+ * locked can be given to the next region, with the addresses of the one before.
+ * A region that was found in the decoders has what they have.
+ */
+struct cxl_decoder *region_foreign_decoder(struct cxl_region *cxlr, int n)
+{
+	const struct cxl_region_params *p = &cxlr->params;
+
+	if (test_bit(CXL_REGION_F_AUTO, &cxlr->flags))
+		return NULL;
+	for (int i = 0; i < p->nr_targets; i++) {
+		struct cxl_port *port;
+
+		if (!p->targets[i])
+			continue;
+		for (port = cxled_to_port(p->targets[i]); !is_cxl_root(port);
+		     port = to_cxl_port(port->dev.parent)) {
+			const struct cxl_region_ref *cxl_rr =
+				xa_load(&port->regions, (unsigned long)cxlr);
+
+			if (!cxl_rr || decoder_is_programmed(cxl_rr->decoder) || n--)
+				continue;
+			get_device(&cxl_rr->decoder->dev);
+			return cxl_rr->decoder;
+		}
+	}
+	return NULL;
+}
+
+/* A locked decoder is not reset. Returns whether this call locked it. */
+bool decoder_lock(struct cxl_decoder *cxld)
+{
+	return !test_and_set_bit(ilog2(CXL_DECODER_F_LOCK), &cxld->flags);
+}
+
+void decoder_unlock(struct cxl_decoder *cxld)
+{
+	clear_bit(ilog2(CXL_DECODER_F_LOCK), &cxld->flags);
 }
 
 /* To be called in a probe of the region: it is undone when the driver goes. */

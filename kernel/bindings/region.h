@@ -5,6 +5,7 @@
 
 #include <linux/types.h>
 
+struct cxl_decoder;
 struct cxl_endpoint_decoder;
 struct cxl_memdev;
 struct cxl_region;
@@ -14,6 +15,10 @@ bool region_lock_decoders(struct cxl_region *cxlr);
 void region_unlock_decoders(struct cxl_region *cxlr);
 struct cxl_memdev *endpoint_decoder_memdev(struct cxl_endpoint_decoder *cxled);
 bool region_needs_reset(const struct cxl_region *cxlr);
+void region_distrust(struct cxl_region *cxlr);
+struct cxl_decoder *region_foreign_decoder(struct cxl_region *cxlr, int n);
+bool decoder_lock(struct cxl_decoder *cxld);
+void decoder_unlock(struct cxl_decoder *cxld);
 int region_shown(struct cxl_region *cxlr, const char *name, u64 *value);
 int region_register_edac(struct cxl_region *cxlr);
 bool region_translates_addresses(const struct cxl_region *cxlr);

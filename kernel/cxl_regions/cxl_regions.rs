@@ -47,6 +47,7 @@ pub mod devdax;
 pub mod holds;
 pub mod mappable;
 pub mod services;
+pub mod suspects;
 pub mod sysram;
 pub mod table;
 pub mod watch;
@@ -79,6 +80,7 @@ struct CxlRegions {
     _unbinding: global::Lifetime,
     _mappable: global::Lifetime,
     _holds: global::Lifetime,
+    _suspects: global::Lifetime,
     _namings: global::Lifetime,
     _devices: WaitForRelease,
     _quiescence: Quiescence,
@@ -91,6 +93,7 @@ impl InPlaceModule for CxlRegions {
             _quiescence: Quiescence,
             _devices: WaitForRelease,
             _namings: cxl::lifetime(),
+            _suspects: suspects::lifetime(),
             _holds: holds::lifetime(),
             _mappable: mappable::lifetime(),
             _unbinding: watch::lifetime(),

@@ -49,7 +49,9 @@ fn offer(dax_region: &Subregion<DevdaxRegion>, mode: DaxMode) -> Result<Arc<Mapp
     let mappable = Mappable::begin(region, dax_region.as_ref())?;
     let purpose = Purpose::Mapping;
     let owner = dax_region.as_ref();
-    match dax_region::add(owner, region.id(), &range, purpose, mode.driver()) {
+    let added =
+        mappable.add(|| dax_region::add(owner, region.id(), &range, purpose, mode.driver()));
+    match added {
         Ok(()) => Ok(mappable),
         Err(error) => {
             mappable.end();

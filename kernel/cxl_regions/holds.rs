@@ -27,10 +27,11 @@ use crate::{
         module_ref::ModuleRef, //
     },
     global_mutex,
+    suspects,
     watch::{
         self,
         Keeper, //
-    },
+    }, //
 };
 use core::ops::Range;
 use kernel::{
@@ -69,6 +70,11 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// The memory's physical addresses.
+    pub fn range(&self) -> &Range<u64> {
+        &self.range
+    }
+
     /// Whether `kmem` took the memory, or why not.
     pub fn status(&self) -> Result {
         self.claim.status()
@@ -99,9 +105,14 @@ impl Hold {
         }
     }
 
+    /// Whether this is for memory that had to be left behind.
+    fn is_left(&self) -> bool {
+        self.claim.has_ended()
+    }
+
     /// Whether this is for memory that had to be left behind in `range`.
     fn is_left_in(&self, range: &Range<u64>) -> bool {
-        self.claim.has_ended() && overlap(&self.range, range)
+        self.is_left() && overlap(&self.range, range)
     }
 
     fn release_decoders(&self) {
@@ -177,9 +188,17 @@ pub fn give_back(hold: &Arc<Hold>) {
     if dax_region::is_system_ram(&hold.range) {
         return;
     }
+    forget(hold);
+}
+
+/// Ends a hold on memory that is gone.
+fn forget(hold: &Arc<Hold>) {
     hold.release_decoders();
     if let Ok(mut holds) = HOLDS.lock() {
         holds.retain(|other| !Arc::ptr_eq(other, hold));
+    }
+    if let Ok(None) = left() {
+        suspects::acquit_all();
     }
 }
 
@@ -198,8 +217,7 @@ pub fn reclaim(range: &Range<u64>) -> Result {
     while let Some(hold) =
         find(|hold| hold.is_left_in(range) && !dax_region::is_system_ram(&hold.range))?
     {
-        hold.release_decoders();
-        HOLDS.lock()?.retain(|other| !Arc::ptr_eq(other, &hold));
+        forget(&hold);
     }
     Ok(())
 }
@@ -220,10 +238,20 @@ pub fn unbinding(device: DeviceKey) {
 /// Locks the decoders of a region that was made anew over memory that stayed behind: the lock is a
 /// flag of the region, and this one has none.
 pub fn bound(region: &Region) {
-    if let Ok(Some(hold)) = find(|hold| hold.claim.has_ended() && region.overlaps(&hold.range)) {
+    if let Ok(Some(hold)) = left_below(region) {
         let mut decoders = hold.decoders.lock();
         if !decoders.as_ref().is_some_and(|lock| lock.is_of(region)) {
-            *decoders = Some(region.lock_decoders());
+            *decoders = Some(suspects::acquit(region).unwrap_or_else(|| region.lock_decoders()));
         }
     }
+}
+
+/// Something that stayed behind.
+pub fn left() -> Result<Option<Arc<Hold>>> {
+    find(Hold::is_left)
+}
+
+/// What stayed behind in the addresses of `region`.
+pub fn left_below(region: &Region) -> Result<Option<Arc<Hold>>> {
+    find(|hold| hold.is_left() && region.overlaps(&hold.range))
 }

@@ -107,6 +107,20 @@ impl Mappable {
         *decoders = None;
     }
 
+    /// Does `add`, which makes devices and gives them to their driver, unless nothing may be mapped any more.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`: the region is on its way out. Those of `add`.
+    pub fn add(&self, add: impl FnOnce() -> Result) -> Result {
+        // Who ends mappings waits, and finds the devices.
+        let decoders = self.decoders.lock();
+        if decoders.is_none() {
+            return Err(ENODEV);
+        }
+        add()
+    }
+
     /// Gives every device that has memory to the driver of `mode`, or leaves all where they are; `then`
     /// is called before anybody else may do so.
     ///

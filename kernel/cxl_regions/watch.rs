@@ -18,7 +18,8 @@ use crate::{
     },
     global_mutex,
     holds,
-    mappable, //
+    mappable,
+    suspects, //
 };
 use kernel::{
     prelude::*,
@@ -113,6 +114,14 @@ impl Listener for Watch {
         if let Ok(mut unbinding) = UNBINDING.lock() {
             unbinding.retain(|other| *other != device);
         }
+    }
+
+    fn added(region: &Region) {
+        suspects::added(region);
+    }
+
+    fn binding(region: &Region) {
+        suspects::binding(region);
     }
 
     fn bound(region: &Region) {

@@ -35,6 +35,12 @@ pub trait Listener: Send + Sync + 'static {
     /// The device has lost its driver. The device's lock is held.
     fn unbound(device: DeviceKey);
 
+    /// The region is new: there is nothing to it yet.
+    fn added(region: &Region);
+
+    /// The region is offered to a driver, of ours or another, which is probed next. The device's lock is held.
+    fn binding(region: &Region);
+
     /// The region has got a driver, of ours or another. The device's lock is held.
     fn bound(region: &Region);
 }
@@ -73,14 +79,23 @@ unsafe impl<L: Listener> notifier::Chain for Bus<L> {
             bindings::bus_notifier_event_BUS_NOTIFY_UNBOUND_DRIVER => {
                 L::unbound(DeviceKey::of(dev));
             }
-            bindings::bus_notifier_event_BUS_NOTIFY_BOUND_DRIVER => {
+            action => {
                 // SAFETY: The bus hands over a device that is valid for the call.
                 if let Some(region) = unsafe { Region::try_from_device(dev) } {
-                    L::bound(region);
+                    tell::<L>(action, region);
                 }
             }
-            _ => {}
         }
         Ok(Next::Others)
+    }
+}
+
+/// What only matters of regions.
+fn tell<L: Listener>(action: bindings::bus_notifier_event, region: &Region) {
+    match action {
+        bindings::bus_notifier_event_BUS_NOTIFY_ADD_DEVICE => L::added(region),
+        bindings::bus_notifier_event_BUS_NOTIFY_BIND_DRIVER => L::binding(region),
+        bindings::bus_notifier_event_BUS_NOTIFY_BOUND_DRIVER => L::bound(region),
+        _ => {}
     }
 }

@@ -9,7 +9,8 @@ use core::{
     marker::PhantomData,
     mem::offset_of,
     ops::Range,
-    pin::Pin, //
+    pin::Pin,
+    ptr::NonNull, //
 };
 use kernel::{
     device,
@@ -135,7 +136,7 @@ unsafe impl kernel::sync::aref::AlwaysRefCounted for Region {
         unsafe { bindings::get_device(self.as_raw_device()) };
     }
 
-    unsafe fn dec_ref(object: core::ptr::NonNull<Self>) {
+    unsafe fn dec_ref(object: NonNull<Self>) {
         // SAFETY: The caller gives a reference away.
         unsafe { bindings::put_device(object.as_ref().as_raw_device()) };
     }
@@ -192,6 +193,29 @@ impl Region {
         // SAFETY: The type's invariant; the flag is an atomic bit.
         let needs_reset = unsafe { bindings::region_needs_reset(self.0.get()) };
         Ok(self.shown(c"commit")? != 0 && !needs_reset)
+    }
+
+    /// The decoders of the region that decode other addresses than the core gave it, one by one. Only for a
+    /// committed region, before its driver is probed or in the probe.
+    ///
+    /// The decoders of a region that was deleted while it was locked keep its addresses. The core takes those of
+    /// the endpoints for free, and a region that is given one for committed.
+    pub fn foreign_decoders(&self) -> impl Iterator<Item = ForeignDecoder> + '_ {
+        (0..).map_while(|index| {
+            // SAFETY: The type's invariant. The targets and ports of a committed region stay until its driver
+            // was released, which waits for the device lock that binding holds.
+            let decoder = unsafe { bindings::region_foreign_decoder(self.0.get(), index) };
+            NonNull::new(decoder).map(|decoder| ForeignDecoder {
+                decoder,
+                ours: false,
+            })
+        })
+    }
+
+    /// Has every driver refuse the region, until it is committed anew.
+    pub fn distrust(&self) {
+        // SAFETY: The type's invariant; the flag is an atomic bit.
+        unsafe { bindings::region_distrust(self.0.get()) };
     }
 
     /// What the core shows in the file `name`, a number.
@@ -400,5 +424,36 @@ impl Drop for DecoderLock {
             // SAFETY: The region is valid; the flag is an atomic bit.
             unsafe { bindings::region_unlock_decoders(self.region.0.get()) };
         }
+    }
+}
+
+/// A decoder that a region got, and that decodes the addresses of another.
+pub struct ForeignDecoder {
+    /// Counted.
+    decoder: NonNull<bindings::cxl_decoder>,
+    /// Whether it is locked, and that is ours to take away.
+    ours: bool,
+}
+
+// SAFETY: The reference is counted; of the decoder only an atomic bit is changed.
+unsafe impl Send for ForeignDecoder {}
+
+impl ForeignDecoder {
+    /// Keeps it programmed, as long as this lives, when its region is taken down.
+    pub fn lock(&mut self) {
+        // SAFETY: The reference keeps the decoder; the flag is an atomic bit.
+        self.ours |= unsafe { bindings::decoder_lock(self.decoder.as_ptr()) };
+    }
+}
+
+impl Drop for ForeignDecoder {
+    fn drop(&mut self) {
+        let decoder = self.decoder.as_ptr();
+        if self.ours {
+            // SAFETY: As in `lock()`.
+            unsafe { bindings::decoder_unlock(decoder) };
+        }
+        // SAFETY: The reference is given away.
+        unsafe { bindings::put_device(&raw mut (*decoder).dev) };
     }
 }

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::data::Data;
 use crate::fault::Fault;
 use crate::support::CXL;
+use crate::support::DRIVERS;
 use crate::support::Log;
 use crate::support::Region;
 use crate::support::ensure;
@@ -51,6 +52,11 @@ pub fn tests() -> Vec<Test> {
         "teardown: a region that the core makes anew over memory that stayed behind cannot be taken apart either",
         loaded("one-hdm"),
         made_anew,
+    ));
+    tests.push(Test::new(
+        "teardown: a region that is given the decoder of memory that stayed behind gets no driver, and can be undone",
+        loaded("one-hdm"),
+        next_region,
     ));
     tests.push(
         Test::new(
@@ -223,6 +229,69 @@ fn made_anew(guest: &Guest) -> Result<()> {
     data.remove()?;
     discard_all(guest)?;
     works_again(guest)
+}
+
+fn next_region(guest: &Guest) -> Result<()> {
+    let scene = Scene {
+        guest,
+        region: Region::sysram(guest, "0x100 -s 256M", "online_movable")?,
+        hardware: Hardware::find(guest)?,
+    };
+    let blocks = scene.region.blocks()?;
+    let data = Data::put(guest, NODE)?;
+    let fault = Fault::load(guest)?;
+    fault.refuse_offline(blocks[0])?;
+    ways::delete(guest, &scene.region.name())?;
+    assert_online(guest, &blocks)?;
+    let committed = decoders_committed(guest)?;
+
+    // A region beside it is one like any other.
+    let beside = Region::sysram(guest, "0x100 -s 256M", "online_movable")?;
+    beside.assert_all("Movable")?;
+    beside.destroy()?;
+    assert_online(guest, &blocks)?;
+
+    // One that is given its decoder, which the core takes for free, and for committed.
+    let region = guest
+        .sh_ok(&format!(
+            "set -e; cd {CXL}; root=$(dirname $(echo root*/decoder*/create_ram_region)); region=$(<$root/create_ram_region); \
+             echo $region > $root/create_ram_region; decoder=$(basename $(dirname $(grep -L -e '^0x0*$' decoder*/dpa_size))); \
+             echo 1 > $region/interleave_ways; echo 256 > $region/interleave_granularity; \
+             echo $((256 << 20)) > $region/size; echo $decoder > $region/target0; echo 1 > $region/commit; echo $region"
+        ))?
+        .trim()
+        .to_owned();
+    let commit = format!("{CXL}/{region}/commit");
+    guest.write_refused(&commit, "0", Errno::PERM)?;
+    let log = Log::from_now(guest)?;
+    for driver in ["cxl_sysram_region", "cxl_devdax_region", "cxl_region"] {
+        guest.write_refused(&format!("{DRIVERS}/{driver}/bind"), &region, Errno::NXIO)?;
+    }
+    log.assert_line(&[&region, "stayed behind", "cxl_sysram_region"])?;
+    guest.write(&commit, "0")?;
+    ways::delete(guest, &region)?;
+    assert_online(guest, &blocks)?;
+    data.assert_intact()?;
+    let now = decoders_committed(guest)?;
+    ensure(
+        now == committed,
+        format!("{committed} decoders were committed, and now {now}"),
+    )?;
+
+    fault.mend()?;
+    fault.unload()?;
+    take_over(guest, &scene.hardware)?;
+    assert_gone(guest, &blocks)?;
+    data.remove()?;
+    discard_all(guest)?;
+    works_again(guest)
+}
+
+/// How many decoders are committed, port by port.
+fn decoders_committed(guest: &Guest) -> Result<String> {
+    guest.sh_ok(&format!(
+        "cd {CXL}; grep . {{port,endpoint}}*/decoders_committed"
+    ))
 }
 
 /// Memory in a kernel zone of its own node holds the node's own threads, and never goes.

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Regions that come while memory stays behind.
+//!
+//! Memory that stays behind may outlive its region. The core then takes its endpoint decoders for free, and for
+//! committed when they are given to a region that is made next: that one would not be decoded, and who takes it
+//! down would reset the decoders below the memory. So such a region is locked from its beginning. Before it gets
+//! a driver its decoders are looked at; if they are all its own, it is a region like any other.
+
+use crate::{
+    abstractions::{
+        cxl::region::{
+            DecoderLock,
+            ForeignDecoder,
+            Region, //
+        },
+        global::Lifetime,
+    },
+    global_mutex,
+    holds, //
+};
+use kernel::prelude::*;
+
+/// What is locked until no memory stays behind.
+#[derive(Default)]
+struct Locked {
+    /// Regions whose decoders nobody has looked at since they came.
+    regions: KVec<DecoderLock>,
+    /// Decoders that are those of memory that stayed behind.
+    decoders: KVec<ForeignDecoder>,
+}
+
+global_mutex! {
+    static LOCKED(locked_lock): Locked = Locked {
+        regions: KVec::new(),
+        decoders: KVec::new(),
+    };
+}
+
+/// From the module's init to its exit. What stays behind keeps the module loaded: nothing is locked at the end.
+pub fn lifetime() -> Lifetime {
+    LOCKED.begin()
+}
+
+/// Locks a region that comes while memory stays behind, before it has a decoder.
+pub fn added(region: &Region) {
+    if let Ok(mut locked) = LOCKED.lock() {
+        // Where there is no room for it, the region is looked at before it has a driver all the same.
+        let _ = locked.regions.push(region.lock_decoders(), GFP_KERNEL);
+    }
+    // Asked last: what is gone by now has acquitted nobody who came later.
+    if !matches!(holds::left(), Ok(Some(_))) {
+        drop(acquit(region));
+    }
+}
+
+/// Has every driver refuse a region that has decoders of another.
+pub fn binding(region: &Region) {
+    // One that is not committed every driver refuses by itself.
+    if !region.is_committed().unwrap_or(false) {
+        return;
+    }
+    if region.foreign_decoders().next().is_none() {
+        // A region that was made anew over memory that stayed behind stays locked: it is that memory's now.
+        if matches!(holds::left_below(region), Ok(None)) {
+            drop(acquit(region));
+        }
+        return;
+    }
+    region.distrust();
+    if let Ok(Some(hold)) = holds::left() {
+        dev_err!(
+            region.as_ref(),
+            "its decoders are those of memory that stayed behind in [{:#x}-{:#x}]: delete this region, bind that memory's memdev again, and give the region that appears to cxl_sysram_region\n",
+            hold.range().start,
+            hold.range().end.saturating_sub(1)
+        );
+        lock_foreign(region);
+    } else {
+        dev_err!(
+            region.as_ref(),
+            "its decoders have the addresses of a region that is gone: write 0 to commit, then 1\n"
+        );
+    }
+}
+
+/// Has the region be taken down without the decoders that are not its own.
+fn lock_foreign(region: &Region) {
+    let Ok(mut locked) = LOCKED.lock() else {
+        return;
+    };
+    for mut decoder in region.foreign_decoders() {
+        decoder.lock();
+        if locked.decoders.push(decoder, GFP_KERNEL).is_err() {
+            // It cannot be kept: the region itself stays locked.
+            return;
+        }
+    }
+    drop(locked);
+    drop(acquit(region));
+}
+
+/// Suspects `region` no longer, and gives its lock away.
+pub fn acquit(region: &Region) -> Option<DecoderLock> {
+    let mut locked = LOCKED.lock().ok()?;
+    let index = locked.regions.iter().position(|lock| lock.is_of(region))?;
+    locked.regions.remove(index).ok()
+}
+
+/// Suspects nobody any longer: no memory stays behind.
+pub fn acquit_all() {
+    let locked = LOCKED
+        .lock()
+        .map(|mut locked| core::mem::take(&mut *locked));
+    // Outside the lock.
+    drop(locked);
+}
