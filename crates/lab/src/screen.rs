@@ -22,6 +22,9 @@ use crate::event::Sink;
 /// How often a step that runs long is mentioned where nothing can be redrawn.
 const REMINDER: Duration = Duration::from_secs(10);
 
+/// From when on a test is slow enough that people want to know, in seconds.
+const SLOW_TEST: f64 = 5.0;
+
 /// A sink for people: one line that moves for every step under way on a terminal, plain lines elsewhere.
 #[must_use]
 pub fn for_people() -> Arc<dyn Sink> {
@@ -48,6 +51,9 @@ fn sentence(event: &Event) -> Option<String> {
             ..
         } => Some(format!("booting '{topology}' ({accelerator})")),
         Event::BootEnded { seconds, .. } => Some(format!("the guest is ready ({seconds:.1} s)")),
+        Event::TestEnded { test, seconds, .. } if *seconds >= SLOW_TEST => {
+            Some(format!("{seconds:.0} s: {test}"))
+        }
         _ => None,
     }
 }

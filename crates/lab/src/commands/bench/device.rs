@@ -8,6 +8,7 @@ use lab::Result;
 use lab::topology::GIB;
 use lab::topology::Topology;
 
+use super::ROUNDS;
 use super::pair;
 use super::pair::Versus;
 use super::report::Device;
@@ -15,20 +16,26 @@ use super::report::Summary;
 
 const STATE: &str = "/sys/bus/dax/devices/dax0.0/state";
 
+/// How often a device of this size is measured: rounds, and repetitions in each. What takes milliseconds has to be seen
+/// more often than what takes minutes.
+fn effort(bytes: u64, repetitions: usize) -> (usize, usize) {
+    match bytes / GIB {
+        0..=1 => (ROUNDS, repetitions * 4),
+        2..256 => (ROUNDS, repetitions),
+        _ => (1, 1),
+    }
+}
+
 /// Measures the one device of a topology. The first repetition of each round does not count.
 ///
 /// # Errors
 /// When memory did not come or go as it was asked to.
-pub fn measure(
-    lab: &Lab,
-    topology: &Topology,
-    rounds: usize,
-    repetitions: usize,
-) -> Result<Device> {
+pub fn measure(lab: &Lab, topology: &Topology, repetitions: usize) -> Result<Device> {
     let bytes: u64 = topology
         .memory_devices()
         .filter_map(|device| device.volatile)
         .sum();
+    let (rounds, repetitions) = effort(bytes, repetitions);
     let (mut online, mut unplug) = (Versus::<Vec<f64>>::default(), Versus::<Vec<f64>>::default());
     for round in 0..rounds {
         let name = format!(

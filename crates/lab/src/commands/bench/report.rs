@@ -114,9 +114,9 @@ impl Report {
             page,
             "`make bench` measures the stock drivers and ours side by side; `cargo run -p lab -- bench --write` makes this page \
              and\n[benchmarks.json](benchmarks.json), which has every sample. Each number is a median, with the smallest and the \
-             largest\nbehind it, of {} samples: {} rounds with guests of their own, {} repetitions in each after one that does \
-             not count. Stock\nand ours are asked in turn. Times are the guest's monotonic clock around one `write` or one \
-             program; udev has settled\nbefore each. After each step the guest's memory is counted.\n",
+             largest\nbehind it, of {} samples where nothing else is said: {} rounds with guests of their own, {} repetitions in \
+             each after one\nthat does not count. Stock and ours are asked in turn. Times are the guest's monotonic clock around \
+             one `write` or\none program; udev has settled before each. After each step the guest's memory is counted.\n",
             self.rounds * self.repetitions,
             self.rounds,
             self.repetitions
@@ -153,7 +153,7 @@ impl Report {
         )?;
         writeln!(
             page,
-            "| memory | step | stock kmem | our kmem | stock / ours | stock per GiB | ours per GiB |\n|---:|---|---:|---:|---:|---:|---:|"
+            "| memory | step | stock kmem | our kmem | stock / ours | stock per GiB | ours per GiB | samples |\n|---:|---|---:|---:|---:|---:|---:|---:|"
         )?;
         for device in &self.devices {
             for (step, times) in [("online", &device.online), ("unplug", &device.unplug)] {
@@ -161,12 +161,13 @@ impl Report {
                 let share = times.map(|times| readable(per_gibibyte(times, device.bytes)));
                 writeln!(
                     page,
-                    "| {gibibytes} GiB | {step} | {} | {} | **{:.1}** | {} | {} |",
+                    "| {gibibytes} GiB | {step} | {} | {} | **{:.1}** | {} | {} | {} |",
                     cell(&times.stock),
                     cell(&times.ours),
                     ratio(times),
                     share.stock,
-                    share.ours
+                    share.ours,
+                    times.ours.samples.len()
                 )?;
             }
         }
