@@ -15,14 +15,11 @@ use crate::guest::Guest;
 use crate::kernel_log;
 use crate::running::Step;
 
-/// Four memdevs of four blocks each, and a region on each of them.
+/// Four memdevs of four blocks each.
 pub const TOPOLOGY: &str = "x4";
 
-/// What [`TOPOLOGY`] has to walk on.
-pub const GROUND: Ground = Ground {
-    places: 4,
-    blocks: 4,
-};
+const MEMDEVS: u8 = 4;
+const BLOCKS_OF_A_MEMDEV: u8 = 4;
 
 /// A guest walks no further: memory that its kernel took for good leaves less and less to walk on.
 pub const LEG: usize = 600;
@@ -43,6 +40,42 @@ pub struct Walk {
     pub seed: u64,
     /// How many operations.
     pub steps: usize,
+    /// What its regions are made of.
+    pub ways: Ways,
+}
+
+/// Between how many of the topology's memdevs a region alternates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ways {
+    /// Each has a region of its own.
+    #[default]
+    #[value(name = "1")]
+    One,
+    /// Two regions of two.
+    #[value(name = "2")]
+    Two,
+    /// One region of all.
+    #[value(name = "4")]
+    Four,
+}
+
+impl Ways {
+    /// How many.
+    #[must_use]
+    pub fn count(self) -> u8 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+            Self::Four => 4,
+        }
+    }
+
+    fn ground(self) -> Ground {
+        Ground {
+            places: MEMDEVS / self.count(),
+            blocks: BLOCKS_OF_A_MEMDEV * self.count(),
+        }
+    }
 }
 
 impl Walk {
@@ -55,6 +88,7 @@ impl Walk {
             steps: number("CXL_WALK_STEPS")
                 .and_then(|steps| usize::try_from(steps).ok())
                 .unwrap_or(steps),
+            ways: Ways::default(),
         }
     }
 
@@ -65,7 +99,7 @@ impl Walk {
             let steps = (self.steps - leg * LEG).min(LEG);
             // Seeds that follow each other make walks that have nothing in common.
             let seed = self.seed.wrapping_add((leg as u64) << 32);
-            generate::script(GROUND, seed, steps)
+            generate::script(self.ways.ground(), seed, steps)
         })
     }
 }
@@ -93,9 +127,9 @@ impl Fall {
 ///
 /// # Errors
 /// When the walk itself cannot go on, which is no fault of the guest's kernel.
-pub fn play(guest: &Guest, script: &[Operation]) -> Result<Option<Fall>> {
+pub fn play(guest: &Guest, ways: Ways, script: &[Operation]) -> Result<Option<Fall>> {
     let from = guest.kernel_log()?.len();
-    let running = guest.start(guest::program(&["walk"]))?;
+    let running = guest.start(guest::program(&["walk", &ways.count().to_string()]))?;
     let control = running.control();
     let text: Vec<String> = script.iter().map(ToString::to_string).collect();
     let mut trace = String::new();

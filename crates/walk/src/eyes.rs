@@ -9,11 +9,13 @@ use std::time::Duration;
 use cxl_sysfs::Snapshot;
 use cxl_sysfs::Sysfs;
 use cxl_sysfs::Tree;
+use cxl_sysfs::memdev::Memdev;
 use cxl_sysfs::memory;
 use region_policy::blocks::BlockState;
 use region_policy::zone::ZoneKind;
 use walk::operation::Place;
 use walk::scene::Dax;
+use walk::scene::Devdax;
 use walk::scene::Region;
 use walk::scene::Scene;
 use walk::scene::Spot;
@@ -31,29 +33,30 @@ const STOCK: &str = "cxl_region";
 pub struct Eyes {
     tree: Sysfs,
     snapshot: Snapshot,
-    /// The serial numbers of the memdevs, which are the places.
-    serials: Vec<u64>,
+    /// Serial number and PCI function of the memdevs of each place.
+    memdevs: Vec<Vec<(u64, String)>>,
     /// The addresses of the last region of each place.
     ranges: BTreeMap<Place, Range<u64>>,
     block_size: u64,
 }
 
 impl Eyes {
-    /// Takes the memdevs that there are now for the places.
-    pub fn open() -> cxl_sysfs::Result<Self> {
+    /// Takes the memdevs that there are now for the places, so many for each.
+    pub fn open(ways: usize) -> cxl_sysfs::Result<Self> {
         let tree = Sysfs::default();
         let snapshot = Snapshot::read(&tree)?;
-        let mut serials: Vec<u64> = snapshot
+        let mut memdevs: Vec<(u64, String)> = snapshot
             .memdevs
             .iter()
-            .map(|memdev| memdev.serial)
+            .filter_map(|memdev| Some((memdev.serial, memdev.host.clone()?)))
             .collect();
-        serials.sort_unstable();
+        memdevs.sort_unstable();
+        let memdevs = memdevs.chunks_exact(ways).map(<[_]>::to_vec).collect();
         let block_size = memory::block_size(&tree)?;
         Ok(Self {
             tree,
             snapshot,
-            serials,
+            memdevs,
             ranges: BTreeMap::new(),
             block_size,
         })
@@ -66,32 +69,38 @@ impl Eyes {
 
     /// How many places there are.
     pub fn places(&self) -> impl Iterator<Item = Place> + use<> {
-        (0..self.serials.len()).filter_map(|place| Place::try_from(place).ok())
+        (0..self.memdevs.len()).filter_map(|place| Place::try_from(place).ok())
     }
 
-    /// The name of a place's memdev.
-    pub fn memdev(&self, place: Place) -> Option<&str> {
-        let serial = self.serial(place)?;
-        let memdevs = &self.snapshot.memdevs;
-        let memdev = memdevs.iter().find(|memdev| memdev.serial == serial)?;
-        Some(&memdev.name)
+    /// The memdevs of a place that are there.
+    pub fn memdevs(&self, place: Place) -> impl Iterator<Item = &Memdev> + Clone {
+        self.of(place).iter().filter_map(|(serial, _)| {
+            let mut memdevs = self.snapshot.memdevs.iter();
+            memdevs.find(|memdev| memdev.serial == *serial)
+        })
     }
 
-    /// The serial number of a place's memdev.
-    pub fn serial(&self, place: Place) -> Option<u64> {
-        self.serials.get(usize::from(place)).copied()
+    /// The PCI functions of a place's memdevs, whether they have their driver or not.
+    pub fn functions(&self, place: Place) -> impl Iterator<Item = &str> {
+        self.of(place).iter().map(|(_, function)| function.as_str())
     }
 
-    /// The region on a place's memdev.
+    fn of(&self, place: Place) -> &[(u64, String)] {
+        self.memdevs
+            .get(usize::from(place))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// The region on a place's memdevs.
     pub fn region(&self, place: Place) -> Option<&cxl_sysfs::region::Region> {
-        let serial = self.serial(place)?;
+        let of_place = |serial| self.of(place).iter().any(|(known, _)| *known == serial);
         self.snapshot.regions.iter().find(|region| {
             let targets = region.targets.iter().flatten();
             let mut decoders = targets.filter_map(|target| self.snapshot.endpoint_decoder(target));
             decoders.any(|decoder| {
                 self.snapshot
                     .memdev_of(decoder)
-                    .is_some_and(|memdev| memdev.serial == serial)
+                    .is_some_and(|memdev| of_place(memdev.serial))
             })
         })
     }
@@ -166,12 +175,10 @@ impl Eyes {
     }
 
     fn spot(&self, place: Place) -> cxl_sysfs::Result<Spot> {
-        let memdev = self
-            .memdev(place)
-            .and_then(|name| self.snapshot.memdev(name));
+        let enabled = self.memdevs(place).filter(|memdev| memdev.enabled);
         let blocks = self.ranges.get(&place).cloned().unwrap_or_default();
         Ok(Spot {
-            memdev: memdev.is_some_and(|memdev| memdev.enabled),
+            memdev: enabled.count() == self.of(place).len(),
             region: self.region(place).map(|region| Region {
                 committed: region.committed,
                 locked: region.locked,
@@ -179,6 +186,10 @@ impl Eyes {
                 sysram: region.sysram.as_ref().map(|sysram| Sysram {
                     policy: sysram.online_type,
                     bound: sysram.driver.is_some(),
+                }),
+                devdax: region.devdax.as_ref().map(|devdax| Devdax {
+                    mode: devdax.dax_mode,
+                    bound: devdax.driver.is_some(),
                 }),
                 dax: self
                     .snapshot

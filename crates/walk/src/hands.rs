@@ -33,10 +33,14 @@ const STORE: &str = "/run/walk";
 /// `memory-notifier-error-inject`.
 const FAULTS: &str = "/sys/kernel/debug/notifier-error-inject/memory/actions";
 
-/// What is held open meanwhile.
+/// The one device of `cxl_acpi`.
+const ROOT: &str = "ACPI0017:00";
+
+/// What is held meanwhile.
 pub struct Hands {
     processes: Vec<Child>,
     stored: Vec<PathBuf>,
+    opened: Vec<Open>,
 }
 
 impl Hands {
@@ -51,6 +55,7 @@ impl Hands {
         Ok(Self {
             processes: Vec::new(),
             stored: Vec::new(),
+            opened: Vec::new(),
         })
     }
 
@@ -61,7 +66,12 @@ impl Hands {
                 let Some((path, text)) = resolve(*file, word, eyes) else {
                     return Ok(Answer::Absent);
                 };
-                Ok(write(&path, &text))
+                let answer = write(&path, &text);
+                if matches!(file, File::Bind(Driver::Pci | Driver::Acpi, _)) {
+                    // The memdevs follow in their own time.
+                    write(Path::new("/sys/bus/cxl/flush"), "1");
+                }
+                Ok(answer)
             }
             Operation::Run(program) => match command(program, eyes) {
                 Some(argv) => run(&argv),
@@ -69,6 +79,7 @@ impl Hands {
             },
             Operation::Occupy => self.occupy(),
             Operation::Store => self.store(),
+            Operation::Open(place) => Ok(self.open(*place, eyes)),
             Operation::Vacate | Operation::GoHome => self.vacate(),
             Operation::Reload => reload(),
         }
@@ -83,6 +94,19 @@ impl Hands {
             .spawn()?;
         self.processes.push(child);
         Ok(Answer::Done)
+    }
+
+    fn open(&mut self, place: Place, eyes: &Eyes) -> Answer {
+        let Some(name) = dax_device(place, eyes) else {
+            return Answer::Absent;
+        };
+        match Open::open(Path::new("/dev").join(name)) {
+            Ok(device) => {
+                self.opened.push(device);
+                Answer::Done
+            }
+            Err(error) => refusal(&error),
+        }
     }
 
     /// In a file system whose pages are of that node, if it has any now.
@@ -117,6 +141,7 @@ impl Hands {
 
     /// Lets go of everything.
     pub fn vacate(&mut self) -> io::Result<Answer> {
+        self.opened.clear();
         for mut process in self.processes.drain(..) {
             process.kill()?;
             process.wait()?;
@@ -143,10 +168,16 @@ pub fn write(path: &Path, text: &str) -> Answer {
         .write(true)
         .open(path)
         .and_then(|mut file| file.write(text.as_bytes()));
-    match written.map_err(|error| error.raw_os_error()) {
+    match written {
         Ok(_) => Answer::Done,
-        Err(Some(errno)) if errno == rustix::io::Errno::NOENT.raw_os_error() => Answer::Absent,
-        Err(errno) => Answer::Refused(errno.unwrap_or_default()),
+        Err(error) => refusal(&error),
+    }
+}
+
+fn refusal(error: &io::Error) -> Answer {
+    match error.raw_os_error() {
+        Some(errno) if errno == rustix::io::Errno::NOENT.raw_os_error() => Answer::Absent,
+        errno => Answer::Refused(errno.unwrap_or_default()),
     }
 }
 
@@ -187,17 +218,23 @@ fn resolve(file: File, word: &str, eyes: &Eyes) -> Option<(PathBuf, String)> {
     Some(match file {
         File::Bind(driver, place) => (
             bus.join(driver.folder()).join("bind"),
-            said(device(driver, place, eyes)?),
+            said(device(driver, place, eyes, false)?),
         ),
         File::Unbind(driver, place) => (
             bus.join(driver.folder()).join("unbind"),
-            said(device(driver, place, eyes)?),
+            said(device(driver, place, eyes, true)?),
         ),
         File::OnlineType(place) => {
             let region = eyes.region(place)?;
             let sysram = region.sysram.as_ref()?;
             let folder = cxl.join(&region.name).join(&sysram.name);
             (folder.join("online_type"), word_alone())
+        }
+        File::DaxMode(place) => {
+            let region = eyes.region(place)?;
+            let devdax = region.devdax.as_ref()?;
+            let folder = cxl.join(&region.name).join(&devdax.name);
+            (folder.join("dax_mode"), word_alone())
         }
         File::State(place) => (
             dax.join(dax_device(place, eyes)?).join("state"),
@@ -234,13 +271,25 @@ fn resolve(file: File, word: &str, eyes: &Eyes) -> Option<(PathBuf, String)> {
     })
 }
 
-/// The device that a driver is for.
-fn device(driver: Driver, place: Place, eyes: &Eyes) -> Option<String> {
+/// The device that a driver is for; of several, one that is `bound` to it or not.
+fn device(driver: Driver, place: Place, eyes: &Eyes, bound: bool) -> Option<String> {
     match driver {
-        Driver::Sysram | Driver::Stock => Some(eyes.region(place)?.name.clone()),
+        Driver::Sysram | Driver::Devdax | Driver::Stock => Some(eyes.region(place)?.name.clone()),
         Driver::DaxKmem => Some(eyes.region(place)?.sysram.as_ref()?.name.clone()),
-        Driver::Kmem | Driver::DeviceDax => dax_device(place, eyes),
-        Driver::Memdev => eyes.memdev(place).map(str::to_owned),
+        Driver::DaxDevice => Some(eyes.region(place)?.devdax.as_ref()?.name.clone()),
+        Driver::Kmem | Driver::DeviceDax | Driver::FsdevDax => dax_device(place, eyes),
+        Driver::Memdev => {
+            let mut memdevs = eyes.memdevs(place);
+            let memdev = memdevs.find(|memdev| memdev.enabled == bound)?;
+            Some(memdev.name.clone())
+        }
+        Driver::Pci => {
+            let folder = Path::new("/sys/bus").join(driver.folder());
+            let mut functions = eyes.functions(place);
+            let function = functions.find(|function| folder.join(function).exists() == bound)?;
+            Some(function.to_owned())
+        }
+        Driver::Acpi => Some(ROOT.to_owned()),
     }
 }
 
@@ -250,33 +299,49 @@ fn dax_device(place: Place, eyes: &Eyes) -> Option<String> {
     devices.next().map(|device| device.name.clone())
 }
 
+/// The program and its arguments; `None` where what it is about is not there.
 fn command(program: &Program, eyes: &Eyes) -> Option<Vec<String>> {
+    const CREATE: &[&str] = &["cxlr", "create-region", "-t", "ram"];
+    const BIND: &[&str] = &["cxlr", "bind"];
+
     let place = program.place();
-    let memdev = eyes.memdev(place)?;
-    let region = || Some(eyes.region(place)?.name.as_str());
-    let dax = || dax_device(place, eyes);
-    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
-    let create = |driver: &[&str]| {
-        let create = ["cxlr", "create-region", "-t", "ram", memdev, "--driver"];
-        words(&[&create[..], driver].concat())
+    let region = || Some(vec![eyes.region(place)?.name.clone()]);
+    let dax = || Some(vec![dax_device(place, eyes)?]);
+    let memdevs = || {
+        let names: Vec<String> = eyes.memdevs(place).map(|one| one.name.clone()).collect();
+        Some(names).filter(|names| !names.is_empty())
     };
-    match program {
-        Program::Create(_, online_type) => create(&["sysram", "--online-type", online_type]),
-        Program::Commit(_) => create(&["none"]),
-        Program::CreateStock(_) => create(&["auto"]),
-        Program::Plug(_, word) => words(&["cxlr", "hotplug", region()?, word]),
-        Program::Destroy(_) => words(&["cxlr", "destroy-region", region()?]),
-        Program::CxlCreate(_) => words(&["cxl", "create-region", "-t", "ram", "-m", memdev]),
-        Program::CxlDisable(_) => words(&["cxl", "disable-region", region()?]),
-        Program::CxlEnable(_) => words(&["cxl", "enable-region", region()?]),
-        Program::CxlDestroy(_) => words(&["cxl", "destroy-region", "-f", region()?]),
-        Program::DaxctlOffline(_) => words(&["daxctl", "offline-memory", &dax()?]),
-        Program::DaxctlOnline(_, true) => words(&["daxctl", "online-memory", &dax()?]),
+    let sysram = |online_type| ["--driver", "sysram", "--online-type", online_type];
+    let devdax = |mode| ["--driver", "devdax", "--dax-mode", mode];
+    let (start, objects, end): (&[&str], _, &[&str]) = match program {
+        Program::Create(_, online_type) => (CREATE, memdevs()?, &sysram(online_type)),
+        Program::CreateDevdax(_, mode) => (CREATE, memdevs()?, &devdax(mode)),
+        Program::Commit(_) => (CREATE, memdevs()?, &["--driver", "none"]),
+        Program::CreateStock(_) => (CREATE, memdevs()?, &["--driver", "auto"]),
+        Program::HandToSysram(_, online_type) => (BIND, region()?, &sysram(online_type)),
+        Program::HandToDevdax(_, mode) => (BIND, region()?, &devdax(mode)),
+        Program::HandBack(_) => (BIND, region()?, &["--driver", "auto"]),
+        Program::Plug(_, word) => (&["cxlr", "hotplug"], region()?, &[word]),
+        Program::Destroy(_) => (&["cxlr", "destroy-region"], region()?, &[]),
+        Program::CxlCreate(_) => (
+            &["cxl", "create-region", "-t", "ram", "-m"],
+            memdevs()?,
+            &[],
+        ),
+        Program::CxlDisable(_) => (&["cxl", "disable-region"], region()?, &[]),
+        Program::CxlEnable(_) => (&["cxl", "enable-region"], region()?, &[]),
+        Program::CxlDestroy(_) => (&["cxl", "destroy-region", "-f"], region()?, &[]),
+        Program::DaxctlOffline(_) => (&["daxctl", "offline-memory"], dax()?, &[]),
+        Program::DaxctlOnline(_, true) => (&["daxctl", "online-memory"], dax()?, &[]),
         Program::DaxctlOnline(_, false) => {
-            words(&["daxctl", "online-memory", "--no-movable", &dax()?])
+            (&["daxctl", "online-memory", "--no-movable"], dax()?, &[])
         }
-        Program::DaxctlMode(_, mode) => {
-            words(&["daxctl", "reconfigure-device", "-f", "-m", mode, &dax()?])
-        }
-    }
+        Program::DaxctlMode(_, mode) => (
+            &["daxctl", "reconfigure-device", "-f", "-m", mode],
+            dax()?,
+            &[],
+        ),
+    };
+    let owned = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    Some([owned(start), objects, owned(end)].concat())
 }

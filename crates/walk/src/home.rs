@@ -70,7 +70,18 @@ impl Way<'_> {
         self.write(File::SystemDefault, "online")?;
         for (place, spot) in (0..).zip(self.look()?.places) {
             if !spot.memdev {
-                self.write(File::Bind(Driver::Memdev, place), "")?;
+                self.bring_hardware_back(place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From the root down, and each of several memdevs.
+    fn bring_hardware_back(&mut self, place: Place) -> Result<(), Error> {
+        self.write(File::Bind(Driver::Acpi, place), "")?;
+        for driver in [Driver::Pci, Driver::Memdev] {
+            for _ in 0..self.eyes.functions(place).count() {
+                self.write(File::Bind(driver, place), "")?;
             }
         }
         Ok(())
@@ -118,9 +129,11 @@ impl Way<'_> {
     /// Memory that stayed when its driver went: as the documentation says.
     fn take_back(&mut self, place: Place) -> Result<(), Error> {
         if self.eyes.region(place).is_none() {
-            // The decoders are still programmed: a memdev that comes back makes the region anew, for the stock driver.
-            self.write(File::Unbind(Driver::Memdev, place), "")?;
-            self.write(File::Bind(Driver::Memdev, place), "")?;
+            // The decoders are still programmed: memdevs that come back make the region anew, for the stock driver.
+            for _ in 0..self.eyes.functions(place).count() {
+                self.write(File::Unbind(Driver::Memdev, place), "")?;
+            }
+            self.bring_hardware_back(place)?;
         }
         self.write(File::Unbind(Driver::Stock, place), "")?;
         self.write(File::Bind(Driver::Sysram, place), "")?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `walk`: plays the script that comes on standard input on the machine that it runs on, and ends at the first broken
-//! promise.
+//! `walk WAYS`: plays the script that comes on standard input on the machine that it runs on, with so many memdevs to each
+//! region, and ends at the first broken promise.
 //!
 //! Each step is one line on standard output: its number, its operation, what came of it. A broken promise is one line more,
 //! with what there was before and after it, and the exit status 1.
@@ -9,9 +9,11 @@ mod eyes;
 mod hands;
 mod home;
 
+use std::env;
 use std::fs;
 use std::io;
 use std::io::Write;
+use std::num::NonZeroU8;
 use std::process::ExitCode;
 
 use walk::Operation;
@@ -40,7 +42,8 @@ fn play() -> Result<bool, Box<dyn std::error::Error>> {
         .lines()
         .map(Operation::parse)
         .collect::<Result<_, _>>()?;
-    let mut eyes = Eyes::open()?;
+    let ways: NonZeroU8 = env::args().nth(1).ok_or("how many memdevs?")?.parse()?;
+    let mut eyes = Eyes::open(usize::from(ways.get()))?;
     let mut hands = Hands::new()?;
     let mut judge = Judge::default();
     let mut before = eyes.look(&mut hands)?;
@@ -80,11 +83,9 @@ fn play() -> Result<bool, Box<dyn std::error::Error>> {
 
 /// That a region driver locks the decoders under its memory is a promise, and judged.
 fn kills_under_stock_drivers(operation: &Operation, before: &Scene) -> bool {
-    let place = operation.tears_decoders().map(usize::from);
-    let spot = place.and_then(|place| before.places.get(place));
-    spot.is_some_and(|spot| {
+    (0..).zip(&before.places).any(|(place, spot)| {
         let locked = spot.region.as_ref().is_some_and(|region| region.locked);
-        !locked && spot.counts().online() > 0
+        operation.tears_decoders_of(place) && !locked && spot.counts().online() > 0
     })
 }
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The alphabet: what somebody may do to a region.
 //!
-//! Regions, decoders and dax devices get new numbers as they come and go, so operations name a *place*: a memdev of the
-//! topology, and whatever region there is on it at that moment.
+//! Regions, decoders and dax devices get new numbers as they come and go, so operations name a *place*: memdevs of the
+//! topology that a region takes together, and whatever region there is on them at that moment.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::Serialize;
 
-/// A memdev of the topology, and the region on it, if there is one.
+/// Memdevs of the topology between which a region alternates, one at least, and the region on them, if there is one.
 pub type Place = u8;
 
 /// One thing that somebody does.
@@ -24,7 +24,9 @@ pub enum Operation {
     Occupy,
     /// Puts data into memory of that node, which is to be the same whenever it is looked at.
     Store,
-    /// Ends the processes and forgets the data.
+    /// Opens the character device `/dev/daxN.0` and keeps it open.
+    Open(Place),
+    /// Ends the processes, forgets the data and closes the devices.
     Vacate,
     /// Removes and loads our modules, as far as they let themselves be removed.
     Reload,
@@ -42,6 +44,8 @@ pub enum File {
     Unbind(Driver, Place),
     /// `sysram_regionN/online_type`.
     OnlineType(Place),
+    /// `dax_regionN/dax_mode`.
+    DaxMode(Place),
     /// `daxN.0/state`.
     State(Place),
     /// `daxN.0/hotplug`.
@@ -68,25 +72,40 @@ pub enum Driver {
     Sysram,
     /// `cxl_dax_kmem_region`, for `sysram_regionN`.
     DaxKmem,
+    /// `cxl_devdax_region`, for `regionN`.
+    Devdax,
+    /// `cxl_dax_device_region`, for `dax_regionN`.
+    DaxDevice,
     /// `cxl_region`, the stock driver, for `regionN`.
     Stock,
     /// `kmem`, for `daxN.0`.
     Kmem,
     /// `device_dax`, for `daxN.0`.
     DeviceDax,
-    /// `cxl_mem`, for `memN`.
+    /// `fsdev_dax`, for `daxN.0`.
+    FsdevDax,
+    /// `cxl_mem`, for `memN`: of several, one that can be unbound or bound.
     Memdev,
+    /// `cxl_pci`, for the PCI function of a memdev.
+    Pci,
+    /// `cxl_acpi`, for the root of everything.
+    Acpi,
 }
 
 impl Driver {
     /// Every driver.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 11] = [
         Self::Sysram,
         Self::DaxKmem,
+        Self::Devdax,
+        Self::DaxDevice,
         Self::Stock,
         Self::Kmem,
         Self::DeviceDax,
+        Self::FsdevDax,
         Self::Memdev,
+        Self::Pci,
+        Self::Acpi,
     ];
 
     /// Its folder in `/sys/bus`.
@@ -95,10 +114,15 @@ impl Driver {
         match self {
             Self::Sysram => "cxl/drivers/cxl_sysram_region",
             Self::DaxKmem => "cxl/drivers/cxl_dax_kmem_region",
+            Self::Devdax => "cxl/drivers/cxl_devdax_region",
+            Self::DaxDevice => "cxl/drivers/cxl_dax_device_region",
             Self::Stock => "cxl/drivers/cxl_region",
             Self::Kmem => "dax/drivers/kmem",
             Self::DeviceDax => "dax/drivers/device_dax",
+            Self::FsdevDax => "dax/drivers/fsdev_dax",
             Self::Memdev => "cxl/drivers/cxl_mem",
+            Self::Pci => "pci/drivers/cxl_pci",
+            Self::Acpi => "platform/drivers/cxl_acpi",
         }
     }
 }
@@ -109,10 +133,18 @@ impl Driver {
 pub enum Program {
     /// `cxlr create-region … --driver sysram --online-type WORD`.
     Create(Place, String),
+    /// `cxlr create-region … --driver devdax --dax-mode WORD`.
+    CreateDevdax(Place, String),
     /// `cxlr create-region … --driver none`.
     Commit(Place),
     /// `cxlr create-region … --driver auto`.
     CreateStock(Place),
+    /// `cxlr bind REGION --driver sysram --online-type WORD`.
+    HandToSysram(Place, String),
+    /// `cxlr bind REGION --driver devdax --dax-mode WORD`.
+    HandToDevdax(Place, String),
+    /// `cxlr bind REGION --driver auto`.
+    HandBack(Place),
     /// `cxlr hotplug REGION WORD`.
     Plug(Place, String),
     /// `cxlr destroy-region REGION`.
@@ -140,8 +172,12 @@ impl Program {
         matches!(
             self,
             Self::Create(..)
+                | Self::CreateDevdax(..)
                 | Self::Commit(..)
                 | Self::CreateStock(..)
+                | Self::HandToSysram(..)
+                | Self::HandToDevdax(..)
+                | Self::HandBack(..)
                 | Self::Plug(..)
                 | Self::Destroy(..)
         )
@@ -152,8 +188,12 @@ impl Program {
     pub fn place(&self) -> Place {
         match self {
             Self::Create(place, _)
+            | Self::CreateDevdax(place, _)
             | Self::Commit(place)
             | Self::CreateStock(place)
+            | Self::HandToSysram(place, _)
+            | Self::HandToDevdax(place, _)
+            | Self::HandBack(place)
             | Self::Plug(place, _)
             | Self::Destroy(place)
             | Self::CxlCreate(place)
@@ -207,17 +247,20 @@ impl fmt::Display for Answer {
 }
 
 impl Operation {
-    /// Where it takes decoders away without asking whether memory is online behind them. Under a stock driver, which does
-    /// not lock them, the machine dies of it; that is known, and nothing to try.
+    /// Whether it takes the decoders of that place away without asking whether memory is online behind them. Under a stock
+    /// driver, which does not lock them, the machine dies of it; that is known, and nothing to try.
     #[must_use]
-    pub fn tears_decoders(&self) -> Option<Place> {
+    pub fn tears_decoders_of(&self, place: Place) -> bool {
         match self {
             Self::Write(
-                File::Commit(place) | File::Delete(place) | File::Unbind(Driver::Memdev, place),
+                File::Commit(at)
+                | File::Delete(at)
+                | File::Unbind(Driver::Memdev | Driver::Pci, at),
                 _,
             )
-            | Self::Run(Program::CxlDestroy(place)) => Some(*place),
-            _ => None,
+            | Self::Run(Program::CxlDestroy(at)) => *at == place,
+            Self::Write(File::Unbind(Driver::Acpi, _), _) => true,
+            _ => false,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use region_policy::blocks::BlockState;
 use region_policy::census::BlockCounts;
+use region_policy::dax_mode::DaxMode;
 use region_policy::online_type::OnlineType;
 use region_policy::request::OnlineTarget;
 use region_policy::request::Request;
@@ -17,6 +18,7 @@ use crate::operation::File;
 use crate::operation::Operation;
 use crate::operation::Program;
 use crate::scene::Dax;
+use crate::scene::Devdax;
 use crate::scene::Scene;
 use crate::scene::Spot;
 
@@ -89,12 +91,13 @@ impl Judge {
         data_and_addresses_stay(after)?;
         for (place, (was, is)) in before.places.iter().zip(&after.places).enumerate() {
             let memory = &mut self.places[place];
-            memory.note(place, operation, excused, is);
+            memory.note(place, &step, excused, is);
             let judged = new_memory_has_a_master(was, is, excused && step.failed())
                 .and_then(|()| memory.zones_are_kept(is))
                 .and_then(|()| memory.the_whole_or_nothing(was, is))
                 .and_then(|()| attributes_tell_the_truth(is))
-                .and_then(|()| memory.decoders_stay(is));
+                .and_then(|()| memory.decoders_stay(is))
+                .and_then(|()| what_applications_map_is_no_ram(is));
             judged.map_err(|broken| Broken {
                 evidence: format!("place {place}, {}", broken.evidence),
                 ..broken
@@ -108,14 +111,18 @@ impl Judge {
         Ok(())
     }
 
-    /// A transition that fails half way brings blocks back. Where that is refused as well, nobody can help; the answer and
-    /// the log say so.
+    /// Taking memory away may fail half way, and then blocks have to be brought back. Where that is refused as well, nobody can
+    /// help; the answer and the log say so. Bringing memory up has no such excuse: what came is only to be removed again.
     fn rollback_may_fail(&self, step: &Step<'_>) -> bool {
-        let unbinds = matches!(
-            step.operation,
-            Operation::Write(File::Unbind(..) | File::Delete(_), _) | Operation::GoHome
-        );
-        step.disturbed || self.online_fault && (step.failed() || unbinds)
+        step.disturbed
+            || self.online_fault
+                && match step.operation {
+                    // These are not refused, whatever stays behind.
+                    Operation::Write(File::Unbind(..) | File::Delete(_), _) | Operation::GoHome => {
+                        true
+                    }
+                    other => step.failed() && takes_memory_away(other),
+                }
     }
 
     fn note_faults(&mut self, operation: &Operation, answer: &Answer) {
@@ -130,12 +137,16 @@ impl Judge {
 }
 
 impl Memory {
-    fn note(&mut self, place: usize, operation: &Operation, excused: bool, is: &Spot) {
-        if is.policy_in_force().is_some() {
+    fn note(&mut self, place: usize, step: &Step<'_>, excused: bool, is: &Spot) {
+        let handed_back = matches!(
+            (step.operation, step.answer),
+            (Operation::Run(Program::HandBack(at)), Answer::Done) if usize::from(*at) == place
+        );
+        if is.policy_in_force().is_some() || handed_back {
             self.policy = is.policy_in_force();
         }
         self.meddled |= excused
-            || match operation {
+            || match step.operation {
                 Operation::Write(File::Block(at, _), _) => usize::from(*at) == place,
                 Operation::Run(program) => {
                     program.goes_block_by_block() && usize::from(program.place()) == place
@@ -182,8 +193,11 @@ impl Memory {
         let Some(region) = is.region.as_ref().filter(|_| self.policy.is_some()) else {
             return Ok(());
         };
+        // A region that lost one of several targets is not committed any more, and its driver has left it; but the lock keeps
+        // the decoders as they are.
+        let kept = region.locked && (region.committed || region.driver.is_none());
         hold(
-            is.counts().online() == 0 || region.committed && region.locked,
+            is.counts().online() == 0 || kept,
             "decoders stay while memory is online",
             || format!("{} under {region:?}", is.counts()),
         )
@@ -198,6 +212,30 @@ fn hold(holds: bool, promise: &'static str, evidence: impl FnOnce() -> String) -
             promise,
             evidence: evidence(),
         })
+    }
+}
+
+fn takes_memory_away(operation: &Operation) -> bool {
+    let unplugs = |vocabulary: Vocabulary, word: &String| {
+        vocabulary.parse(word.as_bytes()) == Ok(Request::Unplug)
+    };
+    match operation {
+        Operation::Write(File::State(_), word) | Operation::Run(Program::Plug(_, word)) => {
+            unplugs(Vocabulary::State, word)
+        }
+        Operation::Write(File::Hotplug(_), word) => unplugs(Vocabulary::Hotplug, word),
+        // What an earlier binding left behind goes first.
+        Operation::Write(File::Bind(Driver::Sysram, _), _) => true,
+        Operation::Run(program) => {
+            matches!(
+                program,
+                Program::Destroy(_)
+                    | Program::HandToSysram(..)
+                    | Program::HandToDevdax(..)
+                    | Program::HandBack(_)
+            ) || program.goes_block_by_block()
+        }
+        _ => false,
     }
 }
 
@@ -248,6 +286,25 @@ fn attributes_tell_the_truth(is: &Spot) -> Verdict {
         )?;
     }
     Ok(())
+}
+
+/// Other hosts may share it.
+fn what_applications_map_is_no_ram(is: &Spot) -> Verdict {
+    let region = is.region.as_ref();
+    let mapped = region.is_some_and(|region| {
+        region.driver.as_deref() == Some("cxl_devdax_region") || region.devdax.is_some()
+    });
+    hold(
+        !mapped || is.is_empty() && !is.has_kmem(),
+        "what applications map is no System RAM",
+        || format!("{} under {region:?}", is.counts()),
+    )?;
+    let reachable = is.devdax().is_some_and(|devdax| devdax.bound) && is.dax_driver().is_some();
+    hold(
+        !reachable || region.is_some_and(|region| region.committed && region.locked),
+        "decoders stay while applications may map what is behind them",
+        || format!("{region:?}"),
+    )
 }
 
 fn data_and_addresses_stay(after: &Scene) -> Verdict {
@@ -318,7 +375,7 @@ fn success_is_counted(operation: &Operation, answer: &Answer, after: &Scene) -> 
             (place, Vocabulary::State.parse(word.as_bytes()).ok())
         }
         Operation::Write(File::Bind(Driver::DaxKmem, place), _)
-        | Operation::Run(Program::Create(place, _)) => {
+        | Operation::Run(Program::Create(place, _) | Program::HandToSysram(place, _)) => {
             let spot = after.places.get(usize::from(*place));
             let policy = spot.and_then(Spot::policy_in_force);
             let counts = spot.map(Spot::counts).unwrap_or_default();
@@ -326,6 +383,26 @@ fn success_is_counted(operation: &Operation, answer: &Answer, after: &Scene) -> 
                 policy.is_some_and(|policy| is_as_the_policy_says(policy, counts)),
                 promise,
                 || format!("place {place}, {counts} under the policy {policy:?}"),
+            );
+        }
+        Operation::Write(File::Bind(Driver::DaxDevice, place) | File::DaxMode(place), _)
+        | Operation::Run(Program::CreateDevdax(place, _) | Program::HandToDevdax(place, _)) => {
+            let spot = after.places.get(usize::from(*place));
+            return hold(
+                spot.is_some_and(|spot| is_with_the_driver_of_its_mode(spot, operation)),
+                promise,
+                || format!("place {place}, {spot:?}"),
+            );
+        }
+        Operation::Run(Program::HandBack(place)) => {
+            let region = after
+                .places
+                .get(usize::from(*place))
+                .and_then(|spot| spot.region.as_ref());
+            return hold(
+                region.is_some_and(|region| region.driver.as_deref() == Some("cxl_region")),
+                promise,
+                || format!("place {place}, {region:?}"),
             );
         }
         Operation::Run(Program::Destroy(place)) => {
@@ -347,6 +424,23 @@ fn success_is_counted(operation: &Operation, answer: &Answer, after: &Scene) -> 
     hold(as_asked, promise, || {
         format!("place {place}, {counts} after {operation}")
     })
+}
+
+/// A mode that is written before the driver is there only waits for it.
+fn is_with_the_driver_of_its_mode(spot: &Spot, operation: &Operation) -> bool {
+    let Some(Devdax { mode, bound }) = spot.devdax() else {
+        return false;
+    };
+    let asked = match operation {
+        Operation::Write(File::DaxMode(_), word)
+        | Operation::Run(Program::CreateDevdax(_, word) | Program::HandToDevdax(_, word)) => {
+            DaxMode::parse(word.as_bytes())
+        }
+        _ => *mode,
+    };
+    let waits = !bound && matches!(operation, Operation::Write(File::DaxMode(_), _));
+    let reached = spot.dax_driver() == mode.map(DaxMode::driver);
+    mode.is_some() && asked == *mode && (waits || *bound && reached)
 }
 
 fn is_as_asked(request: Request, counts: BlockCounts) -> bool {

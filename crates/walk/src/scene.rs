@@ -3,6 +3,7 @@
 
 use region_policy::blocks::BlockState;
 use region_policy::census::BlockCounts;
+use region_policy::dax_mode::DaxMode;
 use region_policy::online_type::OnlineType;
 use region_policy::state::DeviceState;
 use region_policy::state::Vocabulary;
@@ -22,10 +23,10 @@ pub struct Scene {
     pub data_intact: bool,
 }
 
-/// One place: a memdev, the region on it, and the memory of the last region that was there.
+/// One place: memdevs, the region on them, and the memory of the last region that was there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spot {
-    /// Whether the memdev has its driver.
+    /// Whether the memdevs have their driver.
     pub memdev: bool,
     /// The region.
     pub region: Option<Region>,
@@ -44,6 +45,8 @@ pub struct Region {
     pub driver: Option<String>,
     /// The device on which the policy is set.
     pub sysram: Option<Sysram>,
+    /// The device on which the mode is set.
+    pub devdax: Option<Devdax>,
     /// The dax device over all of it.
     pub dax: Option<Dax>,
 }
@@ -53,6 +56,15 @@ pub struct Region {
 pub struct Sysram {
     /// The policy, once it is chosen.
     pub policy: Option<OnlineType>,
+    /// Whether its driver has it.
+    pub bound: bool,
+}
+
+/// `dax_regionN`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Devdax {
+    /// What applications find there, once it is chosen.
+    pub mode: Option<DaxMode>,
     /// Whether its driver has it.
     pub bound: bool,
 }
@@ -89,11 +101,22 @@ impl Spot {
         sysram.policy.filter(|_| sysram.bound)
     }
 
+    /// The driver of the region's dax device.
+    #[must_use]
+    pub fn dax_driver(&self) -> Option<&str> {
+        self.region.as_ref()?.dax.as_ref()?.driver.as_deref()
+    }
+
     /// Whether kmem has the region's dax device.
     #[must_use]
     pub fn has_kmem(&self) -> bool {
-        let dax = self.region.as_ref().and_then(|region| region.dax.as_ref());
-        dax.is_some_and(|dax| dax.driver.as_deref() == Some("kmem"))
+        self.dax_driver() == Some("kmem")
+    }
+
+    /// The device on which the mode of a region that applications map is set.
+    #[must_use]
+    pub fn devdax(&self) -> Option<&Devdax> {
+        self.region.as_ref()?.devdax.as_ref()
     }
 
     /// Whether all blocks are alike.

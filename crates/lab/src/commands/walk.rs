@@ -16,6 +16,7 @@ use lab::topology::catalogue;
 use lab::walk;
 use lab::walk::Fall;
 use lab::walk::Walk;
+use lab::walk::Ways;
 
 /// What to walk.
 #[derive(clap::Args)]
@@ -26,6 +27,9 @@ pub struct Options {
     /// How many operations.
     #[arg(long, default_value_t = 2000)]
     steps: usize,
+    /// Between how many of the four memdevs each region alternates.
+    #[arg(long, value_enum, default_value_t)]
+    ways: Ways,
     /// How many guests may be booted to make a failing script short.
     #[arg(long, default_value_t = 40)]
     tries: usize,
@@ -42,6 +46,7 @@ pub fn run(lab: &Lab, options: &Options) -> Result<ExitCode> {
     let walk = Walk {
         seed: options.seed,
         steps: options.steps,
+        ways: options.ways,
     };
     let legs = match &options.script {
         Some(file) => vec![read(file)?],
@@ -51,12 +56,12 @@ pub fn run(lab: &Lab, options: &Options) -> Result<ExitCode> {
     let mut steps = 0;
     for (number, script) in legs.iter().enumerate() {
         let played = Instant::now();
-        if let Some(fall) = play(lab, script)? {
+        if let Some(fall) = play(lab, walk.ways, script)? {
             say(&format!(
                 "seed {} leg {number} step {}: {}\n{}",
                 walk.seed, fall.step, fall.promise, fall.evidence
             ))?;
-            shorten(lab, script, &fall, options.tries)?;
+            shorten(lab, walk.ways, script, &fall, options.tries)?;
             return Ok(ExitCode::FAILURE);
         }
         steps += script.len();
@@ -74,10 +79,10 @@ pub fn run(lab: &Lab, options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn play(lab: &Lab, script: &[::walk::Operation]) -> Result<Option<Fall>> {
+fn play(lab: &Lab, ways: Ways, script: &[::walk::Operation]) -> Result<Option<Fall>> {
     let boot = Boot::new(catalogue::find(walk::TOPOLOGY)?).modules(Install::Loaded);
     let guest = lab.boot(boot)?;
-    let fall = walk::play(&guest, script)?;
+    let fall = walk::play(&guest, ways, script)?;
     // One that fell may not be able to go by itself.
     if fall.is_none() {
         guest.poweroff()?;
@@ -85,16 +90,23 @@ fn play(lab: &Lab, script: &[::walk::Operation]) -> Result<Option<Fall>> {
     Ok(fall)
 }
 
-fn shorten(lab: &Lab, script: &[::walk::Operation], fall: &Fall, tries: usize) -> Result<()> {
+fn shorten(
+    lab: &Lab,
+    ways: Ways,
+    script: &[::walk::Operation],
+    fall: &Fall,
+    tries: usize,
+) -> Result<()> {
     let failing = &script[..script.len().min(fall.step + 1)];
     let short = ::walk::shrink::shrink(failing, tries, |script| {
-        let again = play(lab, script)?;
+        let again = play(lab, ways, script)?;
         Ok::<bool, Error>(again.is_some_and(|again| again.is_like(fall)))
     })?;
     say(&format!(
-        "{} of {} steps are enough; 'lab walk --script FILE' plays them:",
+        "{} of {} steps are enough; 'lab walk --ways {} --script FILE' plays them:",
         short.len(),
-        failing.len()
+        failing.len(),
+        ways.count()
     ))?;
     short.iter().try_for_each(|step| say(&step.to_string()))
 }

@@ -19,7 +19,7 @@ pub fn tests() -> Vec<Test> {
             |guest| {
                 let walk = Walk::from_environment(1, STEPS);
                 for script in walk.legs().take(1) {
-                    if let Some(fall) = walk::play(guest, &script)? {
+                    if let Some(fall) = walk::play(guest, walk.ways, &script)? {
                         return Err(Error::test(format!(
                             "step {}: {}\n{}\n'cargo run -p lab -- walk --seed {} --steps {}' makes it short",
                             fall.step, fall.promise, fall.evidence, walk.seed, walk.steps

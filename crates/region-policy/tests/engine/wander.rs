@@ -273,6 +273,7 @@ impl Machine {
                 committed: true,
                 locked: region.bound || !self.is_empty(),
                 driver: Some("cxl_sysram_region".to_owned()),
+                devdax: None,
                 sysram: Some(Sysram {
                     policy: region.chosen,
                     bound: region.bound,
