@@ -11,7 +11,7 @@ LAB := cargo run --quiet -p lab --
 
 .PHONY: help
 help: ## Show this
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
 .PHONY: demo
 demo: toolchain ## Show the main job on the real kernel, and the same steps on a stock one
@@ -27,6 +27,10 @@ test: toolchain ## Check everything: format, lints, unit tests, tests on the rea
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(LAB) modules --fmt-check --clippy
 	cargo test --workspace
+
+.PHONY: debug-kernel
+debug-kernel: toolchain ## Build a kernel that watches itself, for 'lab walk --kernel debug' (half an hour)
+	$(LAB) prepare --kernel debug
 
 .PHONY: lint
 lint: toolchain ## Check format and lints alone

@@ -48,7 +48,7 @@ pub fn choose(lab: &Lab) -> Result<Accelerator> {
         .lines()
         .find(|line| line.starts_with("model name"))
         .unwrap_or_default();
-    let key = cache::key([host.as_str(), model, &lab.tree().key()]);
+    let key = cache::key([host.as_str(), model, lab.tree().key()]);
     let fact = lab.cache().path(KIND, &format!("kvm-{key}"));
     if let Ok(fact) = fs::read_to_string(&fact) {
         return Ok(if fact == "works" {

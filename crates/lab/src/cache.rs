@@ -86,7 +86,19 @@ impl Cache {
     /// # Errors
     /// When the lock's file cannot be made.
     pub fn lock(&self, events: &Events) -> Result<Maker<'_>> {
-        let path = self.root.join("lock");
+        self.lock_room("lock", "scratch", events)
+    }
+
+    /// The same for what takes so long that other labs cannot wait for it: they go on making things meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub fn lock_apart(&self, events: &Events) -> Result<Maker<'_>> {
+        self.lock_room("lock-apart", "scratch-apart", events)
+    }
+
+    fn lock_room(&self, lock: &str, scratch: &str, events: &Events) -> Result<Maker<'_>> {
+        let path = self.root.join(lock);
         let file = File::options()
             .write(true)
             .create(true)
@@ -101,7 +113,7 @@ impl Cache {
                 })
                 .map_err(|error| Error::file("lock", &path)(error.into()))?;
         }
-        let scratch = self.root.join("scratch");
+        let scratch = self.root.join(scratch);
         host::remove_folder(&scratch)?;
         fs::create_dir_all(&scratch).map_err(Error::file("create", &scratch))?;
         Ok(Maker {
@@ -116,7 +128,7 @@ impl Cache {
     /// # Errors
     /// When something stays.
     pub fn clean(&self, events: &Events) -> Result<()> {
-        let maker = self.lock(events)?;
+        let makers = [self.lock(events)?, self.lock_apart(events)?];
         for kind in fs::read_dir(&self.root)
             .map_err(Error::file("read", &self.root))?
             .flatten()
@@ -125,7 +137,7 @@ impl Cache {
                 host::remove_folder(&kind.path())?;
             }
         }
-        drop(maker);
+        drop(makers);
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ use lab::Result;
 use lab::cache::Cache;
 use lab::screen;
 use lab::topology::catalogue;
+use lab::tree::Kernel;
 
 /// The exit status when the lab itself failed, not what ran in it.
 pub const LAB_FAILED: u8 = 125;
@@ -45,7 +46,10 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Make everything that guests need: tree, kernel modules, programs.
-    Prepare,
+    Prepare {
+        #[command(flatten)]
+        kernel: KernelArguments,
+    },
     /// List the topologies.
     Topologies,
     /// Run a command in a fresh guest, stream its output and exit with its status.
@@ -66,7 +70,12 @@ enum Command {
     /// Measure the stock drivers and ours side by side.
     Bench(bench::Options),
     /// Walk at random: ours, stock tools and hostile agents in any order, every promise checked after each step.
-    Walk(walk::Options),
+    Walk {
+        #[command(flatten)]
+        kernel: KernelArguments,
+        #[command(flatten)]
+        options: walk::Options,
+    },
     /// Build the kernel modules.
     Modules {
         /// Check them with the kernel's clippy.
@@ -78,6 +87,20 @@ enum Command {
     },
     /// Remove everything that was made.
     Clean,
+}
+
+/// Which kernel the guests run.
+#[derive(clap::Args)]
+struct KernelArguments {
+    /// The kernel.
+    #[arg(long, value_enum, default_value_t)]
+    kernel: Kernel,
+}
+
+impl KernelArguments {
+    fn open(&self, events: &Events) -> Result<Lab> {
+        Lab::open_with(self.kernel, events)
+    }
 }
 
 /// What guest to boot.
@@ -95,12 +118,20 @@ struct GuestArguments {
     /// A file or folder to be found below /copy, under its own name.
     #[arg(long, value_name = "PATH")]
     copy: Vec<PathBuf>,
+    #[command(flatten)]
+    kernel: KernelArguments,
     /// Arguments to add to the kernel's command line.
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
     append: Vec<String>,
 }
 
 impl GuestArguments {
+    /// The command line is checked before anything is made.
+    fn boot_in(self, events: &Events) -> Result<(Boot, Lab)> {
+        let kernel = self.kernel.kernel;
+        Ok((self.boot()?, Lab::open_with(kernel, events)?))
+    }
+
     fn boot(self) -> Result<Boot> {
         let install = match (self.modules, self.stock) {
             (true, _) => Install::Loaded,
@@ -125,8 +156,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         screen::for_people()
     });
     match arguments.command {
-        Command::Prepare => {
-            let lab = Lab::open(&events)?;
+        Command::Prepare { kernel } => {
+            let lab = kernel.open(&events)?;
             events.notice(format!(
                 "ready: {} with kernel {}",
                 lab.cache().root().display(),
@@ -134,14 +165,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             ));
         }
         Command::Topologies => list_topologies(json),
-        // The command line is checked before anything is made.
         Command::Run { guest, argv } => {
-            let boot = guest.boot()?;
-            return run::run(&Lab::open(&events)?, boot, argv, json);
+            let (boot, lab) = guest.boot_in(&events)?;
+            return run::run(&lab, boot, argv, json);
         }
         Command::Shell { guest } => {
-            let boot = guest.boot()?;
-            return shell::run(&Lab::open(&events)?, boot);
+            let (boot, lab) = guest.boot_in(&events)?;
+            return shell::run(&lab, boot);
         }
         Command::Demo => {
             let started = Instant::now();
@@ -151,7 +181,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             let topologies = options.topologies()?;
             return bench::run(&Lab::open(&events)?, &options, &topologies, json);
         }
-        Command::Walk(options) => return walk::run(&Lab::open(&events)?, &options),
+        Command::Walk { kernel, options } => return walk::run(&kernel.open(&events)?, &options),
         Command::Modules { clippy, fmt_check } => {
             if clippy || fmt_check {
                 lab::lab::lint_modules(&events, clippy, fmt_check)?;

@@ -7,6 +7,11 @@ use lab_protocol::KernelRecord;
 const TROUBLE: &[&str] = &[
     "WARNING:",
     "BUG:",
+    // The allocator of small objects names the cache in between.
+    "BUG ",
+    "ODEBUG:",
+    "non-static key",
+    "lockdep is turned off",
     "Oops",
     "Call Trace:",
     "general protection fault",
@@ -71,6 +76,8 @@ mod tests {
             "Oops: general protection fault, probably for non-canonical address",
             "INFO: task cxl:123 blocked for more than 120 seconds.",
             "watchdog: BUG: soft lockup - CPU#0 stuck for 22s!",
+            "BUG kmalloc-64 (Tainted: G           O       ): Poison overwritten",
+            "INFO: trying to register non-static key.",
         ] {
             assert_eq!(trouble(&[record(text)]).len(), 1, "{text}");
         }

@@ -28,6 +28,7 @@ use crate::modules::Modules;
 use crate::qemu;
 use crate::qemu::Accelerator;
 use crate::topology::Topology;
+use crate::tree::Kernel;
 use crate::tree::Tree;
 use crate::userland;
 
@@ -126,11 +127,19 @@ impl Lab {
     /// # Errors
     /// One clear sentence when something cannot be made.
     pub fn open(events: &Events) -> Result<Self> {
+        Self::open_with(Kernel::Stock, events)
+    }
+
+    /// The same, for guests that run that kernel.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(kernel: Kernel, events: &Events) -> Result<Self> {
         let cache = Cache::open()?;
         host::ensure_packages(events)?;
         let (binaries, made) = thread::scope(|scope| {
             let binaries = scope.spawn(|| binaries::ensure(repository(), events));
-            let made = make(&cache, events);
+            let made = make(&cache, kernel, events);
             (join(binaries), made)
         });
         let (made, binaries) = (made?, binaries?);
@@ -266,8 +275,8 @@ struct Made {
 }
 
 /// Finds everything in the cache, or makes what is missing; only that takes the cache's lock.
-fn make(cache: &Cache, events: &Events) -> Result<Made> {
-    if let (Some(tree), Some(userland)) = (Tree::find(cache), userland::find(cache)) {
+fn make(cache: &Cache, kernel: Kernel, events: &Events) -> Result<Made> {
+    if let (Some(tree), Some(userland)) = (Tree::find(cache, kernel), userland::find(cache)) {
         let modules = match Modules::find(cache, &tree, repository())? {
             Found::NoSources => Some(None),
             Found::Built(modules) => Some(Some(modules)),
@@ -281,12 +290,15 @@ fn make(cache: &Cache, events: &Events) -> Result<Made> {
             });
         }
     }
+    if kernel == Kernel::Debug {
+        Tree::ensure(&cache.lock_apart(events)?, kernel, events)?;
+    }
     let maker = cache.lock(events)?;
     // Neither needs the other; the tree takes longer.
     let (userland, tree_and_modules) = thread::scope(|scope| {
         let userland = scope.spawn(|| userland::ensure(&maker, events));
         let tree = scope.spawn(|| {
-            let tree = Tree::ensure(&maker, events)?;
+            let tree = Tree::ensure(&maker, kernel, events)?;
             let modules = Modules::ensure(&maker, &tree, repository(), events)?;
             Ok((tree, modules))
         });
@@ -308,7 +320,7 @@ pub fn lint_modules(events: &Events, clippy: bool, format: bool) -> Result<()> {
     host::ensure_packages(events)?;
     let cache = Cache::open()?;
     let maker = cache.lock(events)?;
-    let tree = Tree::ensure(&maker, events)?;
+    let tree = Tree::ensure(&maker, Kernel::Stock, events)?;
     if format {
         modules::check_format(&maker, &tree, repository(), events)?;
     }
@@ -326,7 +338,7 @@ pub fn build_modules(events: &Events) -> Result<Option<Modules>> {
     host::ensure_packages(events)?;
     let cache = Cache::open()?;
     let maker = cache.lock(events)?;
-    let tree = Tree::ensure(&maker, events)?;
+    let tree = Tree::ensure(&maker, Kernel::Stock, events)?;
     Modules::ensure(&maker, &tree, repository(), events)
 }
 

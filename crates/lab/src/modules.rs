@@ -211,6 +211,7 @@ fn build(
             tree.source(),
             "/work/results",
         ])
+        .args(tree.make_words())
         .args(make);
     let log = program::run(step, "building the kernel modules", command)?;
     // Results stay where root put them: a user cannot move another's folder.

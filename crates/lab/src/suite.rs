@@ -26,6 +26,7 @@ use crate::kernel_log;
 use crate::lab::Boot;
 use crate::lab::Lab;
 use crate::screen;
+use crate::tree::Kernel;
 
 /// How many guests may wait for a test that wants them.
 const IDLE_LIMIT: usize = 2;
@@ -122,9 +123,11 @@ struct House {
 
 impl House {
     fn run(&self, test: &Test) -> Result<(), String> {
-        let lab = self
-            .lab
-            .get_or_init(|| Lab::open(&self.events).map_err(|error| error.to_string()));
+        let lab = self.lab.get_or_init(|| {
+            Kernel::from_environment()
+                .and_then(|kernel| Lab::open_with(kernel, &self.events))
+                .map_err(|error| error.to_string())
+        });
         let lab = lab.as_ref().map_err(Clone::clone)?;
         let guest = self.take(lab, test).map_err(|error| error.to_string())?;
         self.events.emit(&Event::TestStarted {

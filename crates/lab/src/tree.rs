@@ -7,6 +7,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
+use clap::ValueEnum;
+
 use crate::cache;
 use crate::cache::Cache;
 use crate::cache::Maker;
@@ -51,7 +53,15 @@ const PACKAGES: &[&str] = &[
 /// Only these come from the backports: raising all of them would break libelf.
 const PREFERENCES: &str = "Package: linux-* qemu-* seabios ipxe-qemu\nPin: release n=trixie-backports\nPin-Priority: 990\n";
 
+/// What a debug kernel is built with besides: KASAN and Rust want the compiler of one family.
+const DEBUG_PACKAGES: &[&str] = &["clang-19"];
+
+/// What every make of that kernel and of its modules is told.
+const DEBUG_MAKE: &[&str] = &["CC=clang-19"];
+
 const KERNEL_SOURCE: &str = include_str!("scripts/kernel_source.sh");
+const DEBUG_KERNEL: &str = include_str!("scripts/debug_kernel.sh");
+const DEBUG_CONFIG: &str = include_str!("scripts/debug.config");
 const IN_TREE: &str = include_str!("scripts/in_tree.sh");
 
 /// The prepared kernel source, seen from inside the tree.
@@ -63,11 +73,39 @@ const SPACE: u64 = 6 << 30;
 /// Tests that the kernel's source package carries and guests run unmodified.
 const SELFTESTS: &[&str] = &["dax", "kselftest", "memory-hotplug"];
 
+/// The kernel that a tree's guests run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Kernel {
+    /// The distribution's, unmodified.
+    #[default]
+    Stock,
+    /// One of the same source that watches memory, locks and lifetimes: slow, and slow to make.
+    Debug,
+}
+
+impl Kernel {
+    /// The kernel that `CXL_LAB_KERNEL` names, for those who cannot name it on a command line.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn from_environment() -> Result<Self> {
+        match std::env::var("CXL_LAB_KERNEL") {
+            Err(_) => Ok(Self::default()),
+            Ok(name) => Self::from_str(&name, false).map_err(|_| Error::Host {
+                what: format!("CXL_LAB_KERNEL is '{name}', and the lab has no such kernel"),
+                remedy: "set it to 'stock' or 'debug'".into(),
+            }),
+        }
+    }
+}
+
 /// A complete tree.
 #[derive(Debug, Clone)]
 pub struct Tree {
     entry: PathBuf,
+    key: String,
     release: String,
+    kernel: Kernel,
 }
 
 impl Tree {
@@ -75,8 +113,8 @@ impl Tree {
     ///
     /// # Errors
     /// When the registry cannot be reached, or a step fails.
-    pub fn ensure(maker: &Maker<'_>, events: &Events) -> Result<Self> {
-        if let Some(tree) = Self::find(maker.cache()) {
+    pub fn ensure(maker: &Maker<'_>, kernel: Kernel, events: &Events) -> Result<Self> {
+        if let Some(tree) = Self::find(maker.cache(), kernel) {
             return Ok(tree);
         }
         host::ensure_space(maker.cache().root(), SPACE)?;
@@ -96,18 +134,22 @@ impl Tree {
                 PROVED.join(", ")
             ));
         }
-        let key = format!("{}-{}", recipe(), offer.release);
-        let entry = maker.ensure(KIND, &key, |folder| make(folder, &offer, &mirror, events))?;
+        let key = format!("{}-{}", recipe(kernel), offer.release);
+        let entry = maker.ensure(KIND, &key, |folder| {
+            make(folder, kernel, &offer, &mirror, events)
+        })?;
         Ok(Self {
             entry,
-            release: offer.release,
+            key,
+            release: kernel_release(kernel, &offer.release),
+            kernel,
         })
     }
 
     /// The tree that an earlier run made: the first proved one, else the newest.
     #[must_use]
-    pub fn find(cache: &Cache) -> Option<Self> {
-        let recipe = recipe();
+    pub fn find(cache: &Cache, kernel: Kernel) -> Option<Self> {
+        let recipe = recipe(kernel);
         let releases: Vec<String> = cache
             .entries(KIND)
             .iter()
@@ -123,9 +165,12 @@ impl Tree {
         let release = proved
             .map(ToString::to_string)
             .or_else(|| releases.last().cloned())?;
+        let key = format!("{recipe}-{release}");
         Some(Self {
-            entry: cache.find(KIND, &format!("{recipe}-{release}"))?,
-            release,
+            entry: cache.find(KIND, &key)?,
+            key,
+            release: kernel_release(kernel, &release),
+            kernel,
         })
     }
 
@@ -135,10 +180,19 @@ impl Tree {
         &self.release
     }
 
+    /// What make is told besides, to build modules for this kernel.
+    #[must_use]
+    pub fn make_words(&self) -> &'static [&'static str] {
+        match self.kernel {
+            Kernel::Stock => &[],
+            Kernel::Debug => DEBUG_MAKE,
+        }
+    }
+
     /// What tells this tree from any other.
     #[must_use]
-    pub fn key(&self) -> String {
-        format!("{}-{}", recipe(), self.release)
+    pub fn key(&self) -> &str {
+        &self.key
     }
 
     /// The tree's root folder on the host.
@@ -199,17 +253,34 @@ impl Tree {
     }
 }
 
-fn recipe() -> String {
+fn recipe(kernel: Kernel) -> String {
     let packages = PACKAGES.join(" ");
     let selftests = SELFTESTS.join(" ");
-    cache::key([
+    let debug = [
+        &DEBUG_PACKAGES.join(" "),
+        &DEBUG_MAKE.join(" "),
+        DEBUG_KERNEL,
+        DEBUG_CONFIG,
+    ];
+    let mut parts = vec![
         packages.as_str(),
         PREFERENCES,
         KERNEL_SOURCE,
         IN_TREE,
         SOURCE,
         &selftests,
-    ])
+    ];
+    if kernel == Kernel::Debug {
+        parts.extend(debug);
+    }
+    cache::key(parts)
+}
+
+fn kernel_release(kernel: Kernel, distribution: &str) -> String {
+    match kernel {
+        Kernel::Stock => distribution.to_owned(),
+        Kernel::Debug => format!("{distribution}-debug"),
+    }
 }
 
 fn command(root: &Path, work: Option<&Path>) -> Result<Command> {
@@ -219,7 +290,11 @@ fn command(root: &Path, work: Option<&Path>) -> Result<Command> {
     Ok(command)
 }
 
-fn make(folder: &Path, offer: &Offer, mirror: &str, events: &Events) -> Result<()> {
+fn make(folder: &Path, kernel: Kernel, offer: &Offer, mirror: &str, events: &Events) -> Result<()> {
+    let extra = match kernel {
+        Kernel::Stock => &[],
+        Kernel::Debug => DEBUG_PACKAGES,
+    };
     let root = folder.join("tree");
     let preferences = folder.join("preferences");
     fs::write(&preferences, PREFERENCES).map_err(Error::file("write", &preferences))?;
@@ -232,6 +307,7 @@ fn make(folder: &Path, offer: &Offer, mirror: &str, events: &Events) -> Result<(
             );
             let packages: Vec<&str> = PACKAGES
                 .iter()
+                .chain(extra)
                 .copied()
                 .chain(offer.packages.iter().map(String::as_str))
                 .collect();
@@ -244,30 +320,33 @@ fn make(folder: &Path, offer: &Offer, mirror: &str, events: &Events) -> Result<(
             program::run(step, "making the tree (mmdebstrap)", command)
         },
     )?;
-    events.step("prepare the kernel source with its Rust metadata", |step| {
-        let archive = offer
-            .packages
-            .iter()
-            .find(|package| package.starts_with("linux-source-"))
-            .map(|package| format!("/usr/src/{package}.tar.xz"))
-            .unwrap_or_default();
-        let mut command = command(&root, None)?;
-        command.args([
-            "sh",
-            "-c",
+    let archive = offer
+        .packages
+        .iter()
+        .find(|package| package.starts_with("linux-source-"))
+        .map(|package| format!("/usr/src/{package}.tar.xz"))
+        .unwrap_or_default();
+    let release = kernel_release(kernel, &offer.release);
+    let (what, script) = match kernel {
+        Kernel::Stock => (
+            "prepare the kernel source with its Rust metadata",
             KERNEL_SOURCE,
-            "kernel-source",
-            &offer.release,
-            &archive,
-            SOURCE,
-        ]);
-        program::run(step, "preparing the kernel source", command)
+        ),
+        Kernel::Debug => ("build the debug kernel (half an hour)", DEBUG_KERNEL),
+    };
+    events.step(what, |step| {
+        let mut command = command(&root, None)?;
+        command.args(["sh", "-c", script, "kernel", &release, &archive, SOURCE]);
+        if kernel == Kernel::Debug {
+            command.arg(DEBUG_CONFIG).args(DEBUG_MAKE);
+        }
+        program::run(step, "making the kernel", command)
     })?;
-    let image = find_image(&root, &offer.release)?;
+    let image = find_image(&root, &release)?;
     let kernel = folder.join("vmlinuz");
     fs::copy(&image, &kernel).map_err(Error::file("copy", &image))?;
     let modules = folder.join("modules.cpio");
-    archive_modules(&root, &offer.release, &modules).map_err(Error::file("write", &modules))
+    archive_modules(&root, &release, &modules).map_err(Error::file("write", &modules))
 }
 
 /// How dpkg installs into the tree: what only people read is left out, and nothing waits for the disk, since a tree that
