@@ -113,7 +113,8 @@ fn bind(device: &Device) -> Result<Arc<Memory>> {
         }
         dev_info!(
             log,
-            "memory left behind is taken up again: {}\n",
+            "memory left behind as {} is taken up again, and keeps that name in the log: {}\n",
+            memory.label(),
             Text(memory.counts())
         );
         return Ok(memory);
