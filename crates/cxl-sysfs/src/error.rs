@@ -55,6 +55,14 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The note for the next transaction could not be written or read.
+    #[error("cannot keep the note {}: {}", path.display(), reason(source))]
+    Note {
+        /// The note.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// An attribute does not say what it should.
     #[error("{} says {text:?}, which is not {expected}", path.display())]
     Parse {
@@ -85,6 +93,7 @@ impl Error {
             | Self::List { source, .. }
             | Self::Link { source, .. }
             | Self::Lock { source, .. }
+            | Self::Note { source, .. }
             | Self::Events { source, .. } => Errno::from_io_error(source),
             Self::Parse { .. } => None,
         }
@@ -108,6 +117,7 @@ impl Error {
             | Self::List { path, .. }
             | Self::Link { path, .. }
             | Self::Lock { path, .. }
+            | Self::Note { path, .. }
             | Self::Parse { path, .. } => Some(path),
             Self::Events { .. } => None,
         }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::io::Read;
 use std::io::Write;
 use std::path::Path;
@@ -59,6 +60,19 @@ pub trait Tree {
     /// # Errors
     /// [`Error::Lock`] when the tree has no CXL bus or the lock cannot be taken.
     fn lock(&self) -> Result<Guard>;
+
+    /// Leaves a note for the next transaction, in place of the one before; it lasts until the machine is switched off,
+    /// whatever becomes of this process. `None` takes it away. Only whoever holds the lock may do this.
+    ///
+    /// # Errors
+    /// [`Error::Note`] when it cannot be written.
+    fn leave_note(&self, note: Option<&str>) -> Result<()>;
+
+    /// The note that an earlier transaction left.
+    ///
+    /// # Errors
+    /// [`Error::Note`] when there is one that cannot be read.
+    fn note(&self) -> Result<Option<String>>;
 }
 
 /// Something that tells when the tree may have changed.
@@ -84,6 +98,10 @@ impl Guard {
         Self { _file: None }
     }
 }
+
+/// The folder of [`Tree::leave_note`].
+const NOTES: &str = "/run/cxlr";
+const NOTE: &str = "/run/cxlr/note";
 
 /// A tree on disk: `/` for the running system, or any other folder that has a `sys` below it.
 #[derive(Debug, Clone)]
@@ -188,6 +206,31 @@ impl Tree for Sysfs {
         match file {
             Ok(file) => Ok(Guard { _file: Some(file) }),
             Err(source) => Err(Error::Lock { path, source }),
+        }
+    }
+
+    fn leave_note(&self, note: Option<&str>) -> Result<()> {
+        let path = self.path(Path::new(NOTE));
+        // Whole or not at all: a process may be killed while it writes.
+        let draft = path.with_extension("draft");
+        let written = match note {
+            Some(note) => fs::create_dir_all(self.path(Path::new(NOTES)))
+                .and_then(|()| fs::write(&draft, note))
+                .and_then(|()| fs::rename(&draft, &path)),
+            None => match fs::remove_file(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                result => result,
+            },
+        };
+        written.map_err(|source| Error::Note { path, source })
+    }
+
+    fn note(&self) -> Result<Option<String>> {
+        let path = self.path(Path::new(NOTE));
+        match fs::read_to_string(&path) {
+            Ok(note) => Ok(Some(note)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Note { path, source }),
         }
     }
 }

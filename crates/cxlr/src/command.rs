@@ -33,6 +33,7 @@ use crate::plan::attach::Way;
 use crate::plan::create::Request;
 use crate::problem::Problem;
 use crate::problem::Refusal;
+use crate::settings;
 use crate::transaction;
 
 /// Does what the command line says.
@@ -162,6 +163,7 @@ fn begin(tree: &Sysfs) -> Result<(cxl_sysfs::tree::Guard, Interrupt), Problem> {
         error => Problem::Unreadable(error),
     })?;
     let interrupt = Interrupt::listen().map_err(Problem::Output)?;
+    settings::put_back(tree).map_err(Problem::Unreadable)?;
     Ok((lock, interrupt))
 }
 

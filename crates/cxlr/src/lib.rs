@@ -6,6 +6,7 @@
 //! - [`cli`] is the one definition of every option; help, manual page and completions come from it.
 //! - [`plan`] works out what would be written, from a snapshot, or refuses with a rule and a remedy.
 //! - [`transaction`] writes it, and undoes it in reverse when a step fails.
+//! - [`settings`] are the system's own that it holds for a moment, and puts back even after a kill.
 //! - [`list`] shows a snapshot, for people and for programs.
 //! - [`command`] joins these for each subcommand.
 //! - [`problem`] is what can go wrong, and the exit status that tells it.
@@ -17,5 +18,6 @@ pub mod list;
 pub mod man;
 pub mod plan;
 pub mod problem;
+pub mod settings;
 pub mod size;
 pub mod transaction;

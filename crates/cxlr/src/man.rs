@@ -26,8 +26,8 @@ const SECTIONS: [(&str, &[&str]); 4] = [
             "With the stock drivers and a policy (detected: the stock cxl_region, and kmem while the system default is held) \
              /sys/bus/dax/drivers_autoprobe is 0 while the region is given to cxl_region, and \
              /sys/devices/system/memory/auto_online_blocks is the wanted online type while kmem takes the device. Both are \
-             always put back, unless the tool is killed with SIGKILL. The blocks are added and brought online under one \
-             lock of the kernel, so udev finds none of them offline; \
+             always put back: after a SIGKILL, by the next cxlr that changes anything, which finds in /run/cxlr what they \
+             were. The blocks are added and brought online under one lock of the kernel, so udev finds none of them offline; \
              other memory that is hot-plugged in that moment comes online in the same way, and another dax device \
              that appears in that moment stays without a driver until one is bound to it (/sys/bus/dax/drivers_probe). \
              Afterwards nothing keeps other agents from changing blocks.",

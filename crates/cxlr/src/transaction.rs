@@ -31,15 +31,16 @@ use crate::plan::dax_driver;
 use crate::plan::hotplug::Mechanism;
 use crate::problem::Cause;
 use crate::problem::Failure;
+use crate::settings::hold;
 
 /// How long the kernel may be silent before a device that it should create is given up. Any event of a CXL, dax or memory
 /// device starts the time anew, so that large memory has all the time that it needs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why an action failed, and what it could not put back itself.
-struct Trouble {
-    cause: Cause,
-    left: Vec<String>,
+pub(crate) struct Trouble {
+    pub(crate) cause: Cause,
+    pub(crate) left: Vec<String>,
 }
 
 impl From<cxl_sysfs::Error> for Trouble {
@@ -141,35 +142,6 @@ fn act(tree: &dyn Tree, interrupt: &Interrupt, action: &Action) -> Result<(), Tr
             .iter()
             .try_for_each(|device| reach(tree, device, *goal)),
         Action::Verify { devices, goal } => verify(tree, devices, *goal),
-    }
-}
-
-/// Has an attribute at `value` while `during` runs.
-fn hold(
-    tree: &dyn Tree,
-    path: &Path,
-    value: &str,
-    during: impl FnOnce() -> Result<(), Trouble>,
-) -> Result<(), Trouble> {
-    let before = tree.read(path)?.trim().to_owned();
-    if before == value {
-        return during();
-    }
-    tree.write(path, value)?;
-    let result = during();
-    let Err(error) = tree.write(path, &before) else {
-        return result;
-    };
-    let left = format!("echo {before} > {} ({error})", path.display());
-    match result {
-        Ok(()) => Err(Trouble {
-            cause: Cause::Kernel(error),
-            left: vec![left],
-        }),
-        Err(mut trouble) => {
-            trouble.left.push(left);
-            Err(trouble)
-        }
     }
 }
 

@@ -10,9 +10,11 @@ use common::*;
 use cxl_sysfs::Goal;
 use cxl_sysfs::Snapshot;
 use cxl_sysfs::Tree;
+use cxl_sysfs::device::DAX_AUTOPROBE;
 use cxl_sysfs::fixture::Kmem;
 use cxl_sysfs::fixture::Machine;
 use cxl_sysfs::fixture::Topology;
+use cxl_sysfs::memory::AUTO_ONLINE;
 use cxl_sysfs::tree::Events;
 use cxl_sysfs::tree::Guard;
 use cxlr::interrupt::Interrupt;
@@ -21,6 +23,7 @@ use cxlr::plan::Step;
 use cxlr::plan::attach::Wanted;
 use cxlr::plan::create::Request;
 use cxlr::problem::Cause;
+use cxlr::settings;
 use cxlr::transaction;
 use region_policy::dax_mode::DaxMode;
 use region_policy::online_type::OnlineType;
@@ -595,6 +598,54 @@ fn what_the_policy_forbids_is_refused_before_anything_is_unplugged() {
     );
 }
 
+/// The settings of the whole system that a transaction may hold.
+fn settings_of(machine: &Machine) -> [String; 2] {
+    [AUTO_ONLINE, DAX_AUTOPROBE].map(|path| machine.read(Path::new(path)).expect("a setting"))
+}
+
+#[test]
+fn what_was_held_when_it_was_killed_is_put_back_by_the_next_one() {
+    for (what, machine, request) in creations() {
+        let machine = machine();
+        let before = settings_of(&machine);
+        let snapshot = Snapshot::read(&machine).expect("a snapshot");
+        let plan = plan::create::plan(&snapshot, &request).expect("a plan");
+        for number in 0.. {
+            let machine = machine.twin();
+            // From there on nothing has an effect any more, as after a kill.
+            machine.fail_from(machine.writes().len() + number);
+            let result = transaction::run(&machine, &Interrupt::default(), &plan.steps);
+            machine.heal();
+            settings::put_back(&machine).expect("put back");
+            assert_eq!(settings_of(&machine), before, "{what}, write {number}");
+            assert_eq!(
+                machine.note().expect("no note"),
+                None,
+                "{what}, write {number}"
+            );
+            if result.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_somebody_has_changed_since_is_left_alone() {
+    let machine = two_memdevs().build();
+    let note = format!("{AUTO_ONLINE} offline online_movable\n{DAX_AUTOPROBE} 1 0\n");
+    machine.leave_note(Some(&note)).expect("a note");
+    machine
+        .write(Path::new(AUTO_ONLINE), "online_kernel")
+        .expect("changed");
+    machine
+        .write(Path::new(DAX_AUTOPROBE), "0")
+        .expect("changed");
+    settings::put_back(&machine).expect("put back");
+    let [default, autoprobe] = settings_of(&machine);
+    assert_eq!((default.trim(), autoprobe.trim()), ("online_kernel", "1"));
+}
+
 /// A machine on which someone asks to stop while the kernel is still creating the dax device.
 struct StopsWhileWaiting<'a> {
     machine: &'a Machine,
@@ -623,6 +674,12 @@ impl Tree for StopsWhileWaiting<'_> {
     }
     fn lock(&self) -> cxl_sysfs::Result<Guard> {
         self.machine.lock()
+    }
+    fn leave_note(&self, note: Option<&str>) -> cxl_sysfs::Result<()> {
+        self.machine.leave_note(note)
+    }
+    fn note(&self) -> cxl_sysfs::Result<Option<String>> {
+        self.machine.note()
     }
 }
 
