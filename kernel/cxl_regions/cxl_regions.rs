@@ -33,6 +33,7 @@ pub mod abstractions {
     pub mod hmem;
     pub mod kmem_abi;
     pub mod kmem_client;
+    pub mod link;
     pub mod module_ref;
     pub mod notifier;
     pub mod text;

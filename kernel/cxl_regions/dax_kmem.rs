@@ -11,6 +11,7 @@ use crate::{
             Subregion, //
         },
         kmem_client::Claim,
+        link::Link, //
     },
     binding::Binding,
     dax_region::DaxRegion,
@@ -31,6 +32,7 @@ pub struct DaxKmem;
 
 /// What the driver keeps for a bound `sysram_regionN`: what is dropped first stands first.
 pub struct Plugged {
+    link: Link,
     dax_region: Registered<DaxRegion>,
     hold: Arc<Hold>,
 }
@@ -45,7 +47,10 @@ impl subregion::Driver for DaxKmem {
     }
 
     fn unbind(sysram: &Subregion<SysramRegion>) {
-        Binding::unbind(sysram.binding(), unplug);
+        Binding::unbind(sysram.binding(), |plugged| {
+            drop(plugged.link);
+            unplug(plugged.dax_region, &plugged.hold);
+        });
     }
 }
 
@@ -64,12 +69,18 @@ fn plug(sysram: &Subregion<SysramRegion>, policy: OnlineType) -> Result<Plugged>
     match dax_region.add() {
         Ok(dax_region) => {
             // Adding a device does not tell whether its driver took it.
-            let status = hold.status();
-            let plugged = Plugged { dax_region, hold };
-            match status {
-                Ok(()) => Ok(plugged),
+            let link = hold.status().and_then(|()| {
+                // The stock driver's `dax_regionN` is right below the region: libcxl looks there.
+                Link::new((*region).as_ref(), dax_region.as_ref())
+            });
+            match link {
+                Ok(link) => Ok(Plugged {
+                    link,
+                    dax_region,
+                    hold,
+                }),
                 Err(error) => {
-                    unplug(plugged);
+                    unplug(dax_region, &hold);
                     Err(error)
                 }
             }
@@ -82,12 +93,10 @@ fn plug(sysram: &Subregion<SysramRegion>, policy: OnlineType) -> Result<Plugged>
 }
 
 /// Takes the memory out of the system, and the devices away.
-fn unplug(plugged: Plugged) {
-    let Plugged { dax_region, hold } = plugged;
-
+fn unplug(dax_region: Registered<DaxRegion>, hold: &Arc<Hold>) {
     // First the memory, as long as everything that belongs to it is there. What cannot go stays
     // behind, and the hold with it.
     hold.evict();
     drop(dax_region);
-    holds::give_back(&hold);
+    holds::give_back(hold);
 }

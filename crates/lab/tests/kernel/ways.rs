@@ -9,6 +9,7 @@ use crate::support::CXL;
 use crate::support::DEBIAN_DEFAULT;
 use crate::support::DRIVERS;
 use crate::support::Region;
+use crate::support::block_file;
 use crate::support::set_default;
 
 /// The only memory device of a guest, with all that makes it one.
@@ -168,10 +169,21 @@ pub const DECODERS: [Way; 11] = [
     },
     Way {
         name: "'cxl destroy-region -f'",
-        // Whether it gets there is its own affair.
+        // Whether it gets there is its own affair. It takes block after block offline first; where it does not get there,
+        // those come back as any block does.
         take: |scene| {
+            let blocks: Vec<String> = scene.region.blocks()?.into_iter().map(block_file).collect();
             let command = format!("cxl destroy-region -f {}", scene.region.name());
-            scene.guest.sh(&command).map(drop)
+            if scene.guest.sh(&command)?.succeeded() {
+                return Ok(());
+            }
+            scene
+                .guest
+                .sh_ok(&format!(
+                    "for b in {}; do [[ $(< $b) = online ]] || echo online_movable > $b; done",
+                    blocks.join(" ")
+                ))
+                .map(drop)
         },
         back: |_| Ok(()),
     },
