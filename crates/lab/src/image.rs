@@ -32,6 +32,8 @@ impl Image {
 pub struct Contents<'a> {
     /// The archive of the guest's programs.
     pub userland: &'a Path,
+    /// The archive of later tools, where the guest has those.
+    pub later_tools: Option<&'a Path>,
     /// The tree whose kernel is booted.
     pub tree: &'a Tree,
     /// Agent, tool and walk.
@@ -50,7 +52,9 @@ pub fn build(contents: &Contents<'_>) -> Result<Image> {
     let memory = rustix::fs::memfd_create("lab-image", MemfdFlags::CLOEXEC)
         .map_err(|error| Error::file("create in memory", "lab-image")(error.into()))?;
     let mut memory = File::from(memory);
-    for part in [contents.userland, &contents.tree.modules()] {
+    let modules = contents.tree.modules();
+    let parts = [contents.userland, &modules];
+    for part in parts.into_iter().chain(contents.later_tools) {
         let mut file = File::open(part).map_err(Error::file("read", part))?;
         io::copy(&mut file, &mut memory).map_err(Error::file("read", part))?;
     }

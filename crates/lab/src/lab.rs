@@ -22,6 +22,7 @@ use crate::guest;
 use crate::guest::Guest;
 use crate::host;
 use crate::image;
+use crate::later_tools;
 use crate::modules;
 use crate::modules::Found;
 use crate::modules::Modules;
@@ -66,6 +67,7 @@ pub struct Boot {
     append: Vec<String>,
     copies: Vec<PathBuf>,
     kexec: bool,
+    later_tools: bool,
 }
 
 impl Boot {
@@ -78,6 +80,7 @@ impl Boot {
             append: Vec::new(),
             copies: Vec::new(),
             kexec: false,
+            later_tools: false,
         }
     }
 
@@ -85,6 +88,13 @@ impl Boot {
     #[must_use]
     pub fn modules(mut self, install: Install) -> Self {
         self.install = install;
+        self
+    }
+
+    /// Has `cxl`, `daxctl` and `ndctl` as the next release of Debian will, in place of the guest's own.
+    #[must_use]
+    pub fn later_tools(mut self) -> Self {
+        self.later_tools = true;
         self
     }
 
@@ -237,8 +247,13 @@ impl Lab {
             boot.copies.push(self.tree.kernel());
         }
         let id = self.guests.fetch_add(1, Ordering::Relaxed);
+        let later_tools = boot
+            .later_tools
+            .then(|| later_tools::ensure(&self.cache, &self.events))
+            .transpose()?;
         let image = image::build(&image::Contents {
             userland: &self.userland,
+            later_tools: later_tools.as_deref(),
             tree: &self.tree,
             binaries: &self.binaries,
             modules,

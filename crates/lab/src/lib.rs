@@ -17,6 +17,7 @@ pub mod host;
 pub mod image;
 pub mod kernel_log;
 pub mod lab;
+pub mod later_tools;
 pub mod link;
 pub mod modules;
 pub mod program;

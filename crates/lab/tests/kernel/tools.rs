@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Debian's `cxl` and `daxctl`, which know nothing of our drivers, beside them and upon them.
 
+use lab::Error;
 use lab::Guest;
 use lab::Result;
 use lab::suite::Test;
@@ -14,46 +15,87 @@ use crate::support::set_default;
 use crate::support::total_memory;
 use crate::ways;
 
+/// What is promised of the tools, in either version.
+const PROMISES: [(&str, Steps); 7] = [
+    (
+        "'cxl create-region' gives its region to the stock driver, though ours are there",
+        create,
+    ),
+    (
+        "'cxl list' and 'daxctl list' show our region as any other",
+        list,
+    ),
+    (
+        "all that they list of a region is the same with our drivers as with the stock driver",
+        same_lists,
+    ),
+    (
+        "'cxl disable-region' and 'cxl enable-region' take our region from us and give it to the stock driver",
+        disable,
+    ),
+    (
+        "'daxctl offline-memory' and 'online-memory' work within the policy",
+        memory,
+    ),
+    (
+        "'daxctl reconfigure-device' makes our dax device devdax, and system RAM under its policy again",
+        our_device,
+    ),
+    (
+        "'daxctl reconfigure-device' works with our kmem on a stock region as it did",
+        stock_device,
+    ),
+];
+
+type Steps = fn(&Guest) -> Result<()>;
+
 /// All tests of this subject.
 pub fn tests() -> Vec<Test> {
-    let one = || loaded("one-hdm");
-    vec![
-        Test::new(
-            "tools: 'cxl create-region' gives its region to the stock driver, though ours are there",
-            one(),
-            create,
-        ),
-        Test::new(
-            "tools: 'cxl list' and 'daxctl list' show our region as any other",
-            one(),
-            list,
-        ),
-        Test::new(
-            "tools: 'cxl disable-region' and 'cxl enable-region' take our region from us and give it to the stock driver",
-            one(),
-            disable,
-        ),
+    let own = loaded("one-hdm");
+    let later = own.clone().later_tools();
+    let mut tests = vec![
         Test::new(
             "tools: 'cxl destroy-region -f' takes our region down",
-            one(),
+            own.clone(),
             destroy,
         ),
         Test::new(
-            "tools: 'daxctl offline-memory' and 'online-memory' work within the policy",
-            one(),
-            memory,
+            "later tools: they are later than the guest's own",
+            later.clone(),
+            versions,
         ),
         Test::new(
-            "tools: 'daxctl reconfigure-device' makes our dax device devdax, and system RAM under its policy again",
-            one(),
-            our_device,
+            "later tools: 'cxl destroy-region' leaves our region alone while its decoders are locked, and takes it down once it is disabled",
+            later.clone(),
+            disable_and_destroy,
         ),
-        Test::new(
-            "tools: 'daxctl reconfigure-device' works with our kmem on a stock region as it did",
-            one(),
-            stock_device,
-        ),
-    ]
+    ];
+    for (promise, steps) in PROMISES {
+        tests.push(Test::new(format!("tools: {promise}"), own.clone(), steps));
+        tests.push(Test::new(
+            format!("later tools: {promise}"),
+            later.clone(),
+            steps,
+        ));
+    }
+    tests
+}
+
+fn versions(guest: &Guest) -> Result<()> {
+    for tool in ["cxl", "daxctl"] {
+        let version = |program: &str| -> Result<u32> {
+            let said = guest.sh_ok(&format!("{program} --version"))?;
+            said.trim()
+                .parse()
+                .map_err(|_| Error::test(format!("'{program} --version' says '{said}'")))
+        };
+        let (own, later) = (version(&format!("/usr/bin/{tool}"))?, version(tool)?);
+        ensure(
+            own < later,
+            format!("{tool} is {later}, and the guest's own {own}"),
+        )?;
+    }
+    Ok(())
 }
 
 /// What jq finds in a tool's output, one value to a line.
@@ -87,18 +129,22 @@ fn create(guest: &Guest) -> Result<()> {
         driver.as_deref() == Some("cxl_region"),
         format!("the region's driver is {driver:?}"),
     )?;
-    let state = "/sys/bus/dax/devices/dax0.0/state";
-    guest.wait_for("the memory is online", || {
-        Ok(guest
-            .read(state)
-            .is_ok_and(|state| state == "online_movable"))
-    })?;
+    wait_for_stock_memory(guest)?;
     guest.sh_ok("cxl disable-region -f region0 && cxl destroy-region region0")?;
     ensure(
         total_memory(guest)? == before,
         "the region's memory left something behind",
     )?;
     set_default(guest, DEBIAN_DEFAULT)
+}
+
+/// Waits until kmem has the region that was given to the stock driver, where the system default is `online_movable`.
+fn wait_for_stock_memory(guest: &Guest) -> Result<()> {
+    guest.wait_for("the memory is online", || {
+        Ok(guest
+            .read("/sys/bus/dax/devices/dax0.0/state")
+            .is_ok_and(|state| state == "online_movable"))
+    })
 }
 
 fn list(guest: &Guest) -> Result<()> {
@@ -118,11 +164,50 @@ fn list(guest: &Guest) -> Result<()> {
     region.destroy()
 }
 
+/// All that the two tools can say of regions and of what is below them.
+const LISTS: [&str; 3] = [
+    "cxl list -B -D -E -M -P -R -T -X -i",
+    "daxctl list -R -D -M -i",
+    "daxctl list -r 0",
+];
+
+fn same_lists(guest: &Guest) -> Result<()> {
+    set_default(guest, "online_movable")?;
+    let lists = || -> Result<Vec<String>> {
+        LISTS
+            .iter()
+            .map(|command| guest.sh_ok(&format!("{command} 2>&1")))
+            .collect()
+    };
+    let stock = Region::stock(guest, "0x100")?;
+    stock.assert_all("Movable")?;
+    let wanted = lists()?;
+    stock.destroy()?;
+    let region = our_region(guest)?;
+    let found = lists()?;
+    region.destroy()?;
+    set_default(guest, DEBIAN_DEFAULT)?;
+    for ((command, wanted), found) in LISTS.iter().zip(wanted).zip(found) {
+        // The dax device is one step further down, and decoders under memory are locked, which later tools tell.
+        let wanted = wanted
+            .replace(
+                r"\/region0\/dax_region0",
+                r"\/region0\/sysram_region0\/dax_region0",
+            )
+            .replace(r#""locked":false"#, r#""locked":true"#);
+        ensure(
+            wanted == found,
+            format!("'{command}' says of a stock region\n{wanted}\nand of ours\n{found}"),
+        )?;
+    }
+    Ok(())
+}
+
 fn disable(guest: &Guest) -> Result<()> {
     set_default(guest, "online_movable")?;
     let before = total_memory(guest)?;
     let region = our_region(guest)?;
-    guest.sh_ok("cxl disable-region -f region0")?;
+    guest.sh_ok("cxl disable-region region0")?;
     ensure(
         ways::driver(guest, "region0")?.is_none(),
         "the disabled region has a driver",
@@ -142,6 +227,7 @@ fn disable(guest: &Guest) -> Result<()> {
         driver.as_deref() == Some("cxl_region"),
         format!("the enabled region's driver is {driver:?}"),
     )?;
+    wait_for_stock_memory(guest)?;
     region.destroy()?;
     set_default(guest, DEBIAN_DEFAULT)
 }
@@ -150,6 +236,24 @@ fn destroy(guest: &Guest) -> Result<()> {
     let before = total_memory(guest)?;
     our_region(guest)?;
     guest.sh_ok("cxl destroy-region -f region0")?;
+    assert_nothing_left(guest, before)
+}
+
+fn disable_and_destroy(guest: &Guest) -> Result<()> {
+    let before = total_memory(guest)?;
+    let region = our_region(guest)?;
+    let refused = guest.sh("cxl destroy-region -f region0")?.failure()?;
+    ensure(
+        refused.contains("cannot destroy a locked region"),
+        format!("'cxl destroy-region -f' says: {refused}"),
+    )?;
+    region.assert_all("Movable")?;
+    guest.sh_ok("cxl disable-region region0 && cxl destroy-region region0")?;
+    assert_nothing_left(guest, before)
+}
+
+/// Fails unless region and memory are gone, and the modules can be unloaded.
+fn assert_nothing_left(guest: &Guest, before: u64) -> Result<()> {
     ensure(
         ways::regions(guest)?.is_empty() && total_memory(guest)? == before,
         "the region or its memory is still there",
