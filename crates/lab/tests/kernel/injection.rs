@@ -22,6 +22,8 @@ use crate::support::block_file;
 use crate::support::ensure;
 use crate::support::loaded;
 use crate::support::total_memory;
+use crate::ways::Hardware;
+use crate::witness::Witness;
 
 /// The node of the region's memory.
 const NODE: u32 = 1;
@@ -53,6 +55,11 @@ pub fn tests() -> Vec<Test> {
             "injection: who takes the memdev away in the middle of a plug gets all of the memory out",
             loaded("one-hdm"),
             memdev_goes_meanwhile,
+        ),
+        Test::new(
+            "injection: who asks for memory that is being taken away with its memdev gets none",
+            loaded("one-hdm"),
+            memory_is_asked_for,
         ),
     ]
 }
@@ -268,6 +275,8 @@ fn unbind_meets_pinned_page(guest: &Guest) -> Result<()> {
         guest.read(&region.state())? == "online_movable",
         "the memory is not taken up as it is",
     )?;
+    // Nor is it on its way out any more.
+    guest.write(&region.state(), "online_movable")?;
     unbind("cxl_sysram_region", &region.name())?;
     pin.release()?;
     region.bind("cxl_sysram_region")?;
@@ -280,7 +289,7 @@ fn unbind_meets_pinned_page(guest: &Guest) -> Result<()> {
 fn memdev_goes_meanwhile(guest: &Guest) -> Result<()> {
     let fault = Fault::load(guest)?;
     let before = total_memory(guest)?;
-    let hardware = crate::ways::Hardware::find(guest)?;
+    let hardware = Hardware::find(guest)?;
     let region = Region::committed(guest, "0x100")?;
     region.bind("cxl_sysram_region")?;
     guest.write(&region.online_type(), "online_movable")?;
@@ -314,6 +323,37 @@ fn memdev_goes_meanwhile(guest: &Guest) -> Result<()> {
         "the region's memory left something behind",
     )?;
     fault.unload()?;
+    hardware.settle()?;
+    hardware.bind()?;
+    region.destroy()
+}
+
+fn memory_is_asked_for(guest: &Guest) -> Result<()> {
+    let hardware = Hardware::find(guest)?;
+    let region = Region::sysram(guest, "0x100", "online_movable")?;
+    let blocks = region.blocks()?;
+    let witness = Witness::start(guest)?;
+    let asking = guest.start(guest::program(&[
+        "bash",
+        "-c",
+        &format!(
+            "echo asking; while echo online_movable > {}; do :; done",
+            region.state()
+        ),
+    ]))?;
+    asking.next(Some(guest::HANG))?;
+    hardware.unbind()?;
+    let refused = asking.output(PATIENCE)?;
+    ensure(
+        refused.stderr.contains("No such"),
+        format!("the memory was asked for until something else happened: {refused:?}"),
+    )?;
+    let changes = witness.take(&blocks)?;
+    ensure(
+        changes.len() == blocks.len() && changes.iter().all(|change| !change.online),
+        format!("each block was to go offline once, and nothing else: {changes:?}"),
+    )?;
+    witness.stop()?;
     hardware.settle()?;
     hardware.bind()?;
     region.destroy()
