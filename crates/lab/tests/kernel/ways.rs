@@ -173,6 +173,7 @@ pub const DECODERS: [Way; 11] = [
         // those come back as any block does.
         take: |scene| {
             let blocks: Vec<String> = scene.region.blocks()?.into_iter().map(block_file).collect();
+            let policy = scene.guest.read(&scene.region.online_type())?;
             let command = format!("cxl destroy-region -f {}", scene.region.name());
             if scene.guest.sh(&command)?.succeeded() {
                 return Ok(());
@@ -180,7 +181,7 @@ pub const DECODERS: [Way; 11] = [
             scene
                 .guest
                 .sh_ok(&format!(
-                    "for b in {}; do [[ $(< $b) = online ]] || echo online_movable > $b; done",
+                    "for b in {}; do [[ $(< $b) = online ]] || echo {policy} > $b; done",
                     blocks.join(" ")
                 ))
                 .map(drop)
