@@ -29,7 +29,7 @@ test: toolchain ## Check everything: format, lints, unit tests, tests on the rea
 	cargo test --workspace
 
 .PHONY: debug-kernel
-debug-kernel: toolchain ## Build a kernel that watches itself, for 'lab walk --kernel debug' (half an hour)
+debug-kernel: toolchain ## Build a kernel that watches itself, for 'lab walk --kernel debug' (a quarter of an hour)
 	$(LAB) prepare --kernel debug
 
 .PHONY: lint

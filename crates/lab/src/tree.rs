@@ -332,7 +332,10 @@ fn make(folder: &Path, kernel: Kernel, offer: &Offer, mirror: &str, events: &Eve
             "prepare the kernel source with its Rust metadata",
             KERNEL_SOURCE,
         ),
-        Kernel::Debug => ("build the debug kernel (half an hour)", DEBUG_KERNEL),
+        Kernel::Debug => (
+            "build the debug kernel (a quarter of an hour)",
+            DEBUG_KERNEL,
+        ),
     };
     events.step(what, |step| {
         let mut command = command(&root, None)?;
