@@ -11,14 +11,21 @@
 //!
 //! C header: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
 
-use super::bindings;
+use super::{
+    bindings,
+    device::raw, //
+};
 use core::{
     fmt,
+    marker::PhantomData,
     ptr, //
 };
 use kernel::{
+    device::Device,
+    error::to_result,
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::aref::ARef, //
 };
 
 /// One file of a device.
@@ -187,6 +194,62 @@ impl Group {
     }
 }
 
+/// Files for devices of kind `O` that somebody else made.
+#[repr(transparent)]
+pub struct Extra<O>(Group, PhantomData<fn() -> O>);
+
+impl<O: Owner> Extra<O> {
+    /// Makes it of the attributes in `list`, which are all of kind `O`; in a folder of that name, or in the
+    /// device's own.
+    pub const fn new<const N: usize>(
+        list: &'static List<N>,
+        folder: Option<&'static CStr>,
+    ) -> Self {
+        let mut group = Group::new(list);
+        if let Some(folder) = folder {
+            group.0.name = folder.to_bytes_with_nul().as_ptr().cast();
+        }
+        Self(group, PhantomData)
+    }
+}
+
+/// [`Extra`] files that a device has, until this is dropped; before the device goes.
+pub struct Files {
+    device: ARef<Device>,
+    group: *const bindings::attribute_group,
+}
+
+// SAFETY: The group is static.
+unsafe impl Send for Files {}
+// SAFETY: As above.
+unsafe impl Sync for Files {}
+
+impl Files {
+    /// Makes the files.
+    pub fn add<O>(device: &O, files: &'static Extra<O>) -> Result<Self>
+    where
+        O: Owner<Target = O> + AsRef<Device>,
+    {
+        let device: ARef<Device> = device.as_ref().into();
+        let group = &raw const files.0 .0;
+        // SAFETY: The device is of the kind that the attributes are for, and the group is static.
+        to_result(unsafe { bindings::sysfs_create_group(&raw mut (*raw(&device)).kobj, group) })?;
+        Ok(Self { device, group })
+    }
+
+    /// The device that has the files.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // SAFETY: The device has the files, and whoever is inside is waited for.
+        unsafe { bindings::sysfs_remove_group(&raw mut (*raw(&self.device)).kobj, self.group) };
+    }
+}
+
 /// The null-terminated list of groups that a driver or a device type carries.
 #[repr(transparent)]
 pub struct Groups([*const bindings::attribute_group; 2]);
@@ -222,18 +285,52 @@ macro_rules! device_attributes {
     ) => {
         $(#[$meta])*
         $vis static $name: $crate::abstractions::attribute::Groups = {
-            use $crate::abstractions::attribute::{DeviceAttribute, Group, Groups, List};
+            use $crate::abstractions::attribute::{Group, Groups};
 
-            const LENGTH: usize = [$(stringify!($attribute)),+].len() + 1;
-            static LIST: List<LENGTH> = List::new([
-                $({
-                    static FILE: DeviceAttribute = DeviceAttribute::new::<$owner, $attribute>();
-                    FILE.entry()
-                },)+
-                core::ptr::null_mut(),
-            ]);
-            static GROUP: Group = Group::new(&LIST);
+            static GROUP: Group = Group::new($crate::attribute_list!($owner, $($attribute),+));
             Groups::new(&GROUP)
         };
     };
+}
+
+/// Declares attributes for devices that somebody else made, in a folder of that name or in the device's own;
+/// [`Files::add`](attribute::Files::add) puts them there.
+///
+/// ```ignore
+/// extra_attributes! {
+///     /// What a memdev gets.
+///     static FILES: Memdev, Some(c"folder") => [Size];
+/// }
+/// ```
+#[macro_export]
+macro_rules! extra_attributes {
+    (
+        $(#[$meta:meta])*
+        $vis:vis static $name:ident: $owner:ty, $folder:expr => [$($attribute:ty),+ $(,)?];
+    ) => {
+        $(#[$meta])*
+        $vis static $name: $crate::abstractions::attribute::Extra<$owner> =
+            $crate::abstractions::attribute::Extra::new(
+                $crate::attribute_list!($owner, $($attribute),+),
+                $folder,
+            );
+    };
+}
+
+/// The list of the attributes of a kind of device.
+#[macro_export]
+macro_rules! attribute_list {
+    ($owner:ty, $($attribute:ty),+) => {{
+        use $crate::abstractions::attribute::{DeviceAttribute, List};
+
+        const LENGTH: usize = [$(stringify!($attribute)),+].len() + 1;
+        static LIST: List<LENGTH> = List::new([
+            $({
+                static FILE: DeviceAttribute = DeviceAttribute::new::<$owner, $attribute>();
+                FILE.entry()
+            },)+
+            core::ptr::null_mut(),
+        ]);
+        &LIST
+    }};
 }

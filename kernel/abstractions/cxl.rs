@@ -7,14 +7,18 @@
 //! - [`performance`]: how fast a region's memory is, told to those who place memory.
 //! - [`linear_cache`]: memory errors in a region that has a cache among its addresses.
 //! - [`poison`]: bad memory on purpose, by offsets in a region.
+//! - [`memdev`]: memory devices, their mailboxes, and what comes and goes with them.
+//! - [`root_decoder`]: where regions are made.
 //! - [`notifier`]: what is about to happen to devices on the bus.
 
 mod bind_files;
 pub mod linear_cache;
+pub mod memdev;
 pub mod notifier;
 pub mod performance;
 pub mod poison;
 pub mod region;
+pub mod root_decoder;
 pub mod subregion;
 
 use crate::abstractions::global;

@@ -5,12 +5,16 @@
 //! C headers: `drivers/dax/{bus,dax-private}.h`
 
 use super::{
+    attribute::Owner,
     bindings,
     device::raw, //
 };
-use core::ptr::{
-    self,
-    NonNull, //
+use core::{
+    ops::Range,
+    ptr::{
+        self,
+        NonNull, //
+    },
 };
 use kernel::{
     device,
@@ -66,8 +70,36 @@ impl DaxDevice {
 
     /// Whether the device has no memory yet; no driver takes it then.
     pub fn is_empty(&self) -> bool {
+        self.range_count() == 0
+    }
+
+    /// Gives the device `range` of its region, after those that it has, as a write to its attribute `mapping`
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: another device has some of it. `EINVAL`: it is not made of whole huge pages.
+    pub fn add_range(&self, range: &Range<u64>) -> Result {
+        let last = range.end.saturating_sub(1);
+        let text = CString::try_from_fmt(fmt!("{:#x}-{:#x}", range.start, last))?;
+        let before = self.range_count();
+        self.write(c"mapping", &text)?;
+        // The attribute does not tell.
+        if self.range_count() == before {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    fn range_count(&self) -> c_int {
         // SAFETY: The type's invariant. The number is a word, read once.
-        unsafe { (&raw const (*self.0.get()).nr_range).read_volatile() == 0 }
+        unsafe { (&raw const (*self.0.get()).nr_range).read_volatile() }
+    }
+
+    /// Lets nobody change the ranges of the device by its files.
+    pub(super) fn fix_ranges(&self) -> Result {
+        // SAFETY: The type's invariant.
+        to_result(unsafe { bindings::dev_dax_fix_ranges(self.0.get()) })
     }
 
     /// Lets nobody open the device until the result is dropped or a driver takes the device.
@@ -162,9 +194,19 @@ impl DaxDevice {
     }
 
     /// Takes the device from its driver, if it has one: mappings of it end.
-    fn release(&self) {
+    pub(super) fn release(&self) {
         // SAFETY: The type's invariant.
         unsafe { bindings::device_release_driver(self.as_raw_device()) };
+    }
+}
+
+// SAFETY: The device is embedded in the DAX device.
+unsafe impl Owner for DaxDevice {
+    type Target = Self;
+
+    unsafe fn from_device<'a>(dev: *mut bindings::device) -> &'a Self {
+        // SAFETY: The caller promises a device of this kind.
+        unsafe { Self::from_raw(kernel::container_of!(dev, bindings::dev_dax, dev)) }
     }
 }
 
@@ -318,7 +360,7 @@ pub fn release_all(owner: &device::Device) {
 
 /// Calls `f` with each DAX device of the region that `owner` is, until it fails.
 ///
-/// Nothing but its DAX devices may be below `owner`.
+/// Devices of the CXL bus may be below `owner` as well.
 fn for_each<F: FnMut(&DaxDevice) -> Result>(owner: &device::Device, mut f: F) -> Result {
     // SAFETY: The owner is valid, and its children are given to a function of this type.
     to_result(unsafe {
@@ -333,6 +375,10 @@ unsafe extern "C" fn visit<F: FnMut(&DaxDevice) -> Result>(
     dev: *mut bindings::device,
     data: *mut c_void,
 ) -> c_int {
+    // SAFETY: The bus hands over a valid device, whose bus never changes.
+    if ptr::eq(unsafe { (*dev).bus }, &raw const bindings::cxl_bus_type) {
+        return 0;
+    }
     // SAFETY: The caller passes its own `F`, which nobody else uses meanwhile.
     let f = unsafe { &mut *data.cast::<F>() };
     // SAFETY: The device is embedded in a DAX device, and valid for the call.

@@ -9,12 +9,23 @@ use super::{
     dax_device::DaxDevice,
     device::raw, //
 };
-use core::ops::Range;
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
 use kernel::{
     device::Device,
-    error::from_err_ptr,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    new_mutex,
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    }, //
 };
 
 /// `IORESOURCE_DAX_KMEM`, which bindgen does not see through: devices are for `kmem` by default.
@@ -22,6 +33,9 @@ const IORESOURCE_DAX_KMEM: usize = 1 << 1;
 
 /// The size of a huge page, to which devices are cut.
 const PMD_SIZE: u32 = 1 << 21;
+
+/// The ranges of a device begin and end on multiples of this many bytes.
+pub const ALIGNMENT: u64 = PMD_SIZE as u64;
 
 /// Whether any part of `range` is System RAM, or reserved for it.
 pub fn is_system_ram(range: &Range<u64>) -> bool {
@@ -67,13 +81,177 @@ pub fn add(
     driver: &str,
 ) -> Result {
     let is_ram = purpose == Purpose::SystemRam;
-    let flags = if is_ram { IORESOURCE_DAX_KMEM } else { 0 };
-    let device = create_device(allocate(owner, id, range, flags)?, is_ram)?;
+    let device = create_device(allocate(owner, id, range, purpose.flags())?, is_ram)?;
     let driver = device.load_driver(driver)?;
     // No driver takes a device without memory. Between this and the next line it could be any: each
     // that was told the device's name.
     device.set_size(range.end.saturating_sub(range.start))?;
     device.close().ok_or(EBUSY)?.give_to(&driver)
+}
+
+/// The size of a memory block, in which memory becomes System RAM and ceases to be it.
+pub fn memory_block_size() -> u64 {
+    // SAFETY: The function has no conditions.
+    let size = unsafe { bindings::memory_block_size_bytes() };
+    // CAST: Both have 64 bits.
+    size as u64
+}
+
+/// A DAX region in which memory comes and goes: its devices are given memory and lose it one by one.
+///
+/// The DAX bus does not let go of a device without waiting for its owner's lock. So a device that lost its memory
+/// stays without, and is the next one that gets some.
+#[pin_data]
+pub struct Pool {
+    owner: ARef<Device>,
+    purpose: Purpose,
+    #[pin]
+    devices: Mutex<Devices>,
+}
+
+/// What a pool makes devices of.
+struct Devices {
+    /// The region; `None` once the owner is on its way out.
+    ///
+    /// # Invariants
+    ///
+    /// It is valid as long as the lock is held in which it was read.
+    region: Option<NonNull<bindings::dax_region>>,
+    idle: KVec<ARef<DaxDevice>>,
+}
+
+// SAFETY: The DAX bus locks its regions, and the devices are counted.
+unsafe impl Send for Devices {}
+
+impl Pool {
+    /// Makes `owner` a DAX region numbered `id` over `range`, of which no part is memory yet.
+    ///
+    /// To be called in the owner's probe: the region and its devices go away when the owner is unbound.
+    /// The region takes the owner's driver data for itself.
+    pub fn begin(
+        owner: &Device,
+        id: c_int,
+        range: &Range<u64>,
+        purpose: Purpose,
+    ) -> Result<Arc<Self>> {
+        let region = allocate(owner, id, range, purpose.flags())?;
+        let create = bindings::attribute {
+            name: c"create".as_char_ptr(),
+            ..pin_init::zeroed()
+        };
+        // SAFETY: The owner has the folder; the file is found by its name. Whoever is inside is waited for.
+        unsafe {
+            bindings::sysfs_remove_file_from_group(
+                &raw mut (*raw(owner)).kobj,
+                &raw const create,
+                c"dax_region".as_char_ptr(),
+            );
+        }
+        let devices = Devices {
+            // INVARIANT: The region goes when the owner is unbound, after `end_pool()`, which waits for the lock.
+            region: NonNull::new(region),
+            idle: KVec::new(),
+        };
+        let pool = Arc::pin_init(
+            pin_init!(Self {
+                owner: owner.into(),
+                purpose,
+                devices <- new_mutex!(devices),
+            }),
+            GFP_KERNEL,
+        )?;
+        let ended = pool.clone().into_raw();
+        // SAFETY: The action gets a reference of its own, at once if it cannot be added. The region was tied to
+        // the owner before, and so goes after it.
+        to_result(unsafe {
+            bindings::devm_add_action_or_reset(raw(owner), Some(end_pool), ended.cast_mut().cast())
+        })?;
+        Ok(pool)
+    }
+
+    /// The device that the region is.
+    pub fn owner(&self) -> &Device {
+        &self.owner
+    }
+
+    /// Gives a device `ranges`, in this order, and gives it to the driver called `driver`, and to no other
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The driver's own. `ENODEV`: there is no such driver, or the owner is on its way out. `EBUSY`: somebody
+    /// has opened the device already.
+    pub fn add(&self, ranges: &[Range<u64>], driver: &str) -> Result<ARef<DaxDevice>> {
+        let device = self.idle_device()?;
+        match fill(&device, ranges, driver) {
+            Ok(()) => Ok(device),
+            Err(error) => {
+                let _ = self.remove(&device);
+                Err(error)
+            }
+        }
+    }
+
+    /// A device without memory.
+    fn idle_device(&self) -> Result<ARef<DaxDevice>> {
+        let mut devices = self.devices.lock();
+        let region = devices.region.ok_or(ENODEV)?;
+        if let Some(device) = devices.idle.pop() {
+            return Ok(device);
+        }
+        create_device(region.as_ptr(), self.purpose == Purpose::SystemRam)
+    }
+
+    /// Takes its memory from a device, whoever uses it.
+    ///
+    /// # Errors
+    ///
+    /// The device stays as it is: somebody bound it at this very moment.
+    pub fn remove(&self, device: &DaxDevice) -> Result {
+        device.release();
+        device.set_size(0)?;
+        // One for which there is no room is not used again.
+        let _ = self.devices.lock().idle.push(device.into(), GFP_KERNEL);
+        Ok(())
+    }
+}
+
+/// Ends a pool: its owner is being unbound, and the region goes next.
+///
+/// # Safety
+///
+/// Called by the owner's end only, with a reference to the pool.
+unsafe extern "C" fn end_pool(pool: *mut c_void) {
+    // SAFETY: `begin()` gave the reference to this call.
+    let pool = unsafe { Arc::from_raw(pool.cast::<Pool>().cast_const()) };
+    let idle = {
+        let mut devices = pool.devices.lock();
+        devices.region = None;
+        core::mem::take(&mut devices.idle)
+    };
+    drop(idle);
+}
+
+/// Gives a device without memory its ranges and its driver.
+fn fill(device: &DaxDevice, ranges: &[Range<u64>], driver: &str) -> Result {
+    let driver = device.load_driver(driver)?;
+    device.fix_ranges()?;
+    if !device.is_empty() {
+        return Err(EBUSY);
+    }
+    for range in ranges {
+        device.add_range(range)?;
+    }
+    device.close().ok_or(EBUSY)?.give_to(&driver)
+}
+
+impl Purpose {
+    const fn flags(self) -> usize {
+        match self {
+            Self::SystemRam => IORESOURCE_DAX_KMEM,
+            Self::Mapping => 0,
+        }
+    }
 }
 
 /// Makes the DAX region.

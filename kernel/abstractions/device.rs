@@ -29,3 +29,14 @@ pub fn notify_attribute(device: &Device, name: &CStr) {
         )
     };
 }
+
+/// Tells everybody who listens to the kernel's events that `device` has changed.
+pub fn announce_change(device: &Device) {
+    // SAFETY: `device` is valid, and its object stays so. That nobody is told is no reason to fail.
+    unsafe {
+        bindings::kobject_uevent(
+            &raw mut (*raw(device)).kobj,
+            bindings::kobject_action_KOBJ_CHANGE,
+        )
+    };
+}

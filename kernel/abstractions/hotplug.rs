@@ -133,7 +133,7 @@ pub fn offline_and_remove(ranges: &[Range<u64>]) -> Result {
 }
 
 /// For how many seconds it is waited for memory that does not move, where nobody can send a signal.
-const PATIENCE: c_uint = 15;
+pub const PATIENCE: c_uint = 15;
 
 /// How long that is for a kernel that counts in jiffies.
 pub fn patience() -> Jiffies {
@@ -151,19 +151,23 @@ pub fn signals_reach_current() -> bool {
 ///
 /// A rollback after a signal would otherwise be interrupted by the very signal that made it
 /// necessary: the kernel gives up an offline as long as one is pending. On the other hand it never
-/// gives up without one. So this does when `progress` has been the same number for a while.
+/// gives up without one. So this does when `progress` has been the same number for `patience` seconds.
 ///
 /// # Errors
 ///
 /// `EBUSY`: memory is in use and cannot be moved. `ETIMEDOUT`: there was no progress.
-pub fn offline_and_remove_unsignalled(ranges: &[Range<u64>], progress: impl Fn() -> i64) -> Result {
+pub fn offline_and_remove_unsignalled(
+    ranges: &[Range<u64>],
+    patience: c_uint,
+    progress: impl Fn() -> i64,
+) -> Result {
     let (list, count) = list(ranges)?;
     // SAFETY: `list` holds `count` ranges, which the kernel checks, until the removal has ended.
     let removal = from_err_ptr(unsafe { bindings::memory_removal_begin(list.as_ptr(), count) })?;
     let mut seen = progress();
     let mut gave_up = false;
     // SAFETY: The removal has begun, and not ended.
-    while !unsafe { bindings::memory_removal_wait(removal, PATIENCE) } {
+    while !unsafe { bindings::memory_removal_wait(removal, patience) } {
         let now = progress();
         if now == seen {
             gave_up = true;

@@ -23,6 +23,7 @@ extern "C" {
     fn dax_kmem_refuse(owner: *mut c_void, region: c_int) -> c_int;
     fn dax_kmem_status(owner: *mut c_void) -> c_int;
     fn dax_kmem_evict(owner: *mut c_void) -> c_int;
+    fn dax_kmem_take_away(owner: *mut c_void, start: u64, end: u64) -> c_int;
     fn dax_kmem_unclaim(owner: *mut c_void) -> c_int;
     fn dax_kmem_reclaim(start: u64, end: u64) -> c_int;
 }
@@ -32,6 +33,7 @@ const _: kmem_abi::Claim = dax_kmem_claim;
 const _: kmem_abi::Refuse = dax_kmem_refuse;
 const _: kmem_abi::OfOwner = dax_kmem_status;
 const _: kmem_abi::OfOwner = dax_kmem_evict;
+const _: kmem_abi::TakeAway = dax_kmem_take_away;
 const _: kmem_abi::OfOwner = dax_kmem_unclaim;
 const _: kmem_abi::Reclaim = dax_kmem_reclaim;
 
@@ -86,6 +88,17 @@ impl Claim {
         }
         // SAFETY: As in `new()`.
         to_result(unsafe { dax_kmem_evict(self.owner()) })
+    }
+
+    /// Takes away the memory of the device that has `range`, and lets none come back if that works. Otherwise
+    /// the device is what it was.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` and others: it is in use.
+    pub fn take_away(&self, range: &Range<u64>) -> Result {
+        // SAFETY: As in `new()`.
+        to_result(unsafe { dax_kmem_take_away(self.owner(), range.start, range.end) })
     }
 
     /// Whether the claim has ended.

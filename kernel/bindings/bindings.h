@@ -23,6 +23,7 @@
 #include <bus.h>
 
 #include "dax.h"
+#include "dynamic_capacity.h"
 #include "machine_check.h"
 #include "memory.h"
 #include "region.h"

@@ -7,10 +7,12 @@
 #include <linux/kref.h>
 #include <linux/module.h>
 #include <linux/sched.h>
+#include <linux/sysfs.h>
 
 #include <dax-private.h>
 
 #include "dax.h"
+#include "region.h"
 
 /*
  * The driver that has the device, with a reference to its module: the driver
@@ -109,4 +111,20 @@ void dev_dax_wait_for_latecomers(struct dev_dax *dev_dax)
 	while (!READ_ONCE(dev_dax->dev.driver) &&
 	       kref_read(&dev_dax_cdev(dev_dax)->kobj.kref))
 		schedule_timeout_uninterruptible(1);
+}
+
+/*
+ * Lets nobody change the ranges of a device through its files: its owner alone
+ * knows which memory there is. Whoever opened one of the files before may still.
+ */
+int dev_dax_fix_ranges(struct dev_dax *dev_dax)
+{
+	struct device *dev = &dev_dax->dev;
+	struct device_attribute *size = find_attribute(dev->type, "size");
+	struct device_attribute *mapping = find_attribute(dev->type, "mapping");
+
+	if (!size || !mapping)
+		return -ENXIO;
+	device_remove_file(dev, mapping);
+	return sysfs_chmod_file(&dev->kobj, &size->attr, 0444);
 }

@@ -135,8 +135,8 @@ struct dentry *region_poison_files(const char *region, void *targets)
 	return folder;
 }
 
-static struct device_attribute *find_attribute(const struct device_type *type,
-					       const char *name)
+struct device_attribute *find_attribute(const struct device_type *type,
+					const char *name)
 {
 	for (int i = 0; type->groups[i]; i++) {
 		struct attribute **attrs = type->groups[i]->attrs;

@@ -10,6 +10,11 @@ struct cxl_endpoint_decoder;
 struct cxl_memdev;
 struct cxl_region;
 struct dentry;
+struct device_attribute;
+struct device_type;
+
+struct device_attribute *find_attribute(const struct device_type *type,
+					const char *name);
 
 bool region_lock_decoders(struct cxl_region *cxlr);
 void region_unlock_decoders(struct cxl_region *cxlr);

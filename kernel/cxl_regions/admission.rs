@@ -4,15 +4,22 @@
 
 use crate::{
     abstractions::{
-        cxl::region::Region,
+        cxl::{
+            memdev::Memdev,
+            region::Region, //
+        },
         dax_region,
         hmem,
         text::Text, //
     },
     holds, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
 use region_policy::{
+    extent::Span,
     matrix::{
         PartitionMode,
         RegionDriver, //
@@ -20,16 +27,25 @@ use region_policy::{
     online_type::OnlineType, //
 };
 
+/// Where a region's memory comes from, as [`Region::dynamic_capacity`] tells.
+pub type Capacity = (ARef<Memdev>, Span);
+
+/// A region that may be taken.
+pub struct Admitted {
+    /// The policy of memory that the region had to leave behind before, and that has to stay.
+    pub left: Option<OnlineType>,
+    /// Where its memory comes from, if the fabric gives and takes it.
+    pub capacity: Option<Capacity>,
+}
+
 /// Checks that `driver` may take `region`, and takes away what the region had to leave behind before.
-///
-/// Some of that may have to stay: then its policy is returned.
 ///
 /// # Errors
 ///
 /// `ENXIO`: the region is not committed. `EINTR`: a signal came meanwhile. `EOPNOTSUPP`: the driver does
-/// not serve its mode. `EBUSY`: a memdev is set aside, or some of the region's memory is in the system or
+/// not serve its mode, or dynamic capacity is interleaved. `EBUSY`: a memdev is set aside, or some of the region's memory is in the system or
 /// for `dax_hmem`.
-pub fn admit(region: &Region, driver: RegionDriver) -> Result<Option<OnlineType>> {
+pub fn admit(region: &Region, driver: RegionDriver) -> Result<Admitted> {
     let log = region.as_ref();
 
     if !region.is_committed()? {
@@ -47,9 +63,15 @@ pub fn admit(region: &Region, driver: RegionDriver) -> Result<Option<OnlineType>
         );
         return Err(EBUSY);
     }
+    let capacity = match mode {
+        PartitionMode::DynamicCapacity => Some(region.dynamic_capacity()?),
+        PartitionMode::Ram | PartitionMode::Pmem => None,
+    };
     let range = region.range()?;
     let left = match holds::reclaim(&range) {
         Ok(()) => None,
+        // What came extent by extent is not to be taken up as a whole.
+        Err(_) if capacity.is_some() => None,
         Err(_) => holds::policy_left_in(&range)?,
     };
     if left.is_none() && dax_region::is_system_ram(&range) {
@@ -62,5 +84,5 @@ pub fn admit(region: &Region, driver: RegionDriver) -> Result<Option<OnlineType>
         return Err(EBUSY);
     }
     hmem::leaves(log, &range)?;
-    Ok(left)
+    Ok(Admitted { left, capacity })
 }

@@ -10,11 +10,22 @@ use crate::{
             Registered,
             Subregion, //
         },
+        dax_region,
         kmem_client::Claim,
         link::Link, //
     },
     binding::Binding,
-    dax_region::DaxRegion,
+    dax_region::{
+        Contents,
+        DaxRegion, //
+    },
+    dynamic_capacity::{
+        area::{
+            Area,
+            User, //
+        },
+        Open, //
+    },
     holds::{
         self,
         Hold, //
@@ -33,6 +44,8 @@ pub struct DaxKmem;
 /// What the driver keeps for a bound `sysram_regionN`: what is dropped first stands first.
 pub struct Plugged {
     link: Link,
+    /// Where its memory comes and goes.
+    open: Option<Open>,
     dax_region: Registered<DaxRegion>,
     hold: Arc<Hold>,
 }
@@ -49,38 +62,41 @@ impl subregion::Driver for DaxKmem {
     fn unbind(sysram: &Subregion<SysramRegion>) {
         Binding::unbind(sysram.binding(), |plugged| {
             drop(plugged.link);
-            unplug(plugged.dax_region, &plugged.hold);
+            unplug(plugged.open, plugged.dax_region, &plugged.hold);
         });
     }
 }
 
-/// Puts a `dax_regionN` below `sysram`, and its memory into the system as `policy` tells.
+/// Puts a `dax_regionN` below `sysram`, and its memory into the system as `policy` tells: all of it, or what
+/// the fabric gives and as long as it does.
 fn plug(sysram: &Subregion<SysramRegion>, policy: OnlineType) -> Result<Plugged> {
     let region = sysram.region();
+    let contents = match sysram.capacity() {
+        None => Contents::Whole,
+        Some(_) => Contents::Pieces,
+    };
     let dax_region = Pending::new(
         sysram.as_ref(),
         c"dax_region",
         region.id(),
-        Ok(DaxRegion::new(region.id(), sysram.range().clone())),
+        DaxRegion::new(region.id(), sysram.range().clone(), contents),
     )?;
     // The claim must stand before the device is there, and the decoders before its memory.
     let claim = Claim::new(dax_region.as_ref(), region.id(), policy.mmop())?;
     let hold = holds::take(region, sysram.range(), claim, policy)?;
     match dax_region.add() {
         Ok(dax_region) => {
-            // Adding a device does not tell whether its driver took it.
-            let link = hold.status().and_then(|()| {
-                // The stock driver's `dax_regionN` is right below the region: libcxl looks there.
-                Link::new((*region).as_ref(), dax_region.as_ref())
-            });
-            match link {
-                Ok(link) => Ok(Plugged {
+            // The stock driver's `dax_regionN` is right below the region: libcxl looks there.
+            let linked = Link::new((*region).as_ref(), dax_region.as_ref());
+            match linked.and_then(|link| Ok((link, open(sysram, &dax_region, &hold)?))) {
+                Ok((link, open)) => Ok(Plugged {
                     link,
+                    open,
                     dax_region,
                     hold,
                 }),
                 Err(error) => {
-                    unplug(dax_region, &hold);
+                    unplug(None, dax_region, &hold);
                     Err(error)
                 }
             }
@@ -92,11 +108,30 @@ fn plug(sysram: &Subregion<SysramRegion>, policy: OnlineType) -> Result<Plugged>
     }
 }
 
+/// Checks that the memory is there, or sees to it that it comes.
+fn open(sysram: &SysramRegion, dax_region: &DaxRegion, hold: &Arc<Hold>) -> Result<Option<Open>> {
+    // Adding a device does not tell whether its driver took it.
+    let Some((memdev, span)) = sysram.capacity() else {
+        return hold.status().map(|()| None);
+    };
+    let pool = dax_region.pool().ok_or(ENXIO)?;
+    let user = User::Kmem(hold.clone());
+    let area = Area::new(sysram.region().id(), *span, sysram.range(), pool, user)?;
+    Open::new(memdev, area).map(Some)
+}
+
 /// Takes the memory out of the system, and the devices away.
-fn unplug(dax_region: Registered<DaxRegion>, hold: &Arc<Hold>) {
+fn unplug(open: Option<Open>, dax_region: Registered<DaxRegion>, hold: &Arc<Hold>) {
+    // Nothing comes any more.
+    if let Some(open) = &open {
+        open.close();
+    }
     // First the memory, as long as everything that belongs to it is there. What cannot go stays
     // behind, and the hold with it.
     hold.evict();
     drop(dax_region);
     holds::give_back(hold);
+    if let Some(open) = open {
+        open.closed(dax_region::is_system_ram);
+    }
 }

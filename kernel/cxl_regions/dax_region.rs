@@ -14,22 +14,53 @@ use crate::abstractions::{
     },
     dax_region::{
         self,
+        Pool,
         Purpose, //
     },
 };
 use core::ops::Range;
-use kernel::prelude::*;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+};
 
 /// A `dax_regionN`.
+#[pin_data]
 pub struct DaxRegion {
     id: c_int,
     range: Range<u64>,
+    contents: Contents,
+    #[pin]
+    pool: Mutex<Option<Arc<Pool>>>,
+}
+
+/// What a DAX region has from its beginning.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// One device over all of it.
+    Whole,
+    /// No memory: it comes and goes.
+    Pieces,
 }
 
 impl DaxRegion {
     /// The DAX region of region `id`, over the physical addresses `range`.
-    pub fn new(id: c_int, range: Range<u64>) -> Self {
-        Self { id, range }
+    pub fn new(id: c_int, range: Range<u64>, contents: Contents) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            id,
+            range,
+            contents,
+            pool <- new_mutex!(None),
+        })
+    }
+
+    /// Where its devices are made, if they come and go, and the driver has it.
+    pub fn pool(&self) -> Option<Arc<Pool>> {
+        self.pool.lock().clone()
     }
 }
 
@@ -51,10 +82,17 @@ impl subregion::Driver for DaxRegionDriver {
 
     fn probe(device: &Subregion<DaxRegion>) -> Result {
         let purpose = Purpose::SystemRam;
-        dax_region::add(device.as_ref(), device.id, &device.range, purpose, "kmem")
+        let (owner, id, range) = (device.as_ref(), device.id, &device.range);
+        if device.contents == Contents::Whole {
+            return dax_region::add(owner, id, range, purpose, "kmem");
+        }
+        *device.pool.lock() = Some(Pool::begin(owner, id, range, purpose)?);
+        Ok(())
     }
 
-    fn unbind(_device: &Subregion<DaxRegion>) {
+    fn unbind(device: &Subregion<DaxRegion>) {
         // The DAX region and its devices are tied to the binding.
+        let pool = device.pool.lock().take();
+        drop(pool);
     }
 }

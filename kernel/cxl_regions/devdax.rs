@@ -24,10 +24,14 @@ use crate::{
         kmem_client::Claim,
         module_ref::ModuleRef, //
     },
-    admission,
+    admission::{
+        self,
+        Admitted,
+        Capacity, //
+    },
     binding::Binding,
+    dax_device::Offered,
     device_attributes,
-    mappable::Mappable,
     services::Services, //
 };
 use core::fmt::Write;
@@ -38,7 +42,6 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
-        Arc,
         Mutex, //
     },
 };
@@ -72,7 +75,8 @@ impl region::Driver for Devdax {
 
 /// Takes `region` if applications may map it, and puts a `dax_regionN` below it.
 fn bind(region: &Region) -> Result<Bound> {
-    if admission::admit(region, RegionDriver::Devdax)?.is_some() {
+    let Admitted { left, capacity } = admission::admit(region, RegionDriver::Devdax)?;
+    if left.is_some() {
         dev_err!(
             region.as_ref(),
             "memory that stayed behind is still in use: bind the region to cxl_sysram_region to manage it\n"
@@ -87,6 +91,7 @@ fn bind(region: &Region) -> Result<Bound> {
         region.id(),
         try_pin_init!(DevdaxRegion {
             region: region.into(),
+            capacity,
             binding <- new_mutex!(Binding::Waiting(None)),
         }),
     )?;
@@ -106,8 +111,9 @@ fn bind(region: &Region) -> Result<Bound> {
 #[pin_data]
 pub struct DevdaxRegion {
     region: ARef<Region>,
+    capacity: Option<Capacity>,
     #[pin]
-    binding: Mutex<Binding<DaxMode, Arc<Mappable>>>,
+    binding: Mutex<Binding<DaxMode, Offered>>,
 }
 
 impl DevdaxRegion {
@@ -116,8 +122,13 @@ impl DevdaxRegion {
         &self.region
     }
 
+    /// Where its memory comes from, if the fabric gives and takes it.
+    pub fn capacity(&self) -> Option<&Capacity> {
+        self.capacity.as_ref()
+    }
+
     /// How far it has come.
-    pub fn binding(&self) -> &Mutex<Binding<DaxMode, Arc<Mappable>>> {
+    pub fn binding(&self) -> &Mutex<Binding<DaxMode, Offered>> {
         &self.binding
     }
 
@@ -129,7 +140,7 @@ impl DevdaxRegion {
                 return Ok(());
             }
             Binding::Moving(_) => return Err(EBUSY),
-            Binding::Bound(_, mappable) => mappable.clone(),
+            Binding::Bound(_, offered) => offered.mappable().clone(),
         };
         // The lock is not held while devices change their driver: `dax_mode` answers meanwhile.
         mappable.switch(mode, || {

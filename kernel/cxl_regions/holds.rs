@@ -110,6 +110,11 @@ impl Hold {
         self.claim.has_ended()
     }
 
+    /// Takes the memory of one device away, the one that has `range`, or leaves it as it is.
+    pub fn take_away(&self, range: &Range<u64>) -> Result {
+        self.claim.take_away(range)
+    }
+
     /// Whether this is for memory that had to be left behind in `range`.
     fn is_left_in(&self, range: &Range<u64>) -> bool {
         self.is_left() && overlap(&self.range, range)

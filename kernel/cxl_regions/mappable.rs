@@ -55,6 +55,9 @@ pub struct Mappable {
     /// `None` once nothing may be mapped any more. Its lock is held while devices change their driver.
     #[pin]
     decoders: Mutex<Option<DecoderLock>>,
+    /// The mode whose driver gets devices.
+    #[pin]
+    mode: Mutex<DaxMode>,
 }
 
 global_mutex! {
@@ -68,12 +71,12 @@ pub fn lifetime() -> Lifetime {
 }
 
 impl Mappable {
-    /// Locks the decoders of `region` for the DAX devices that `owner` will have.
+    /// Locks the decoders of `region` for the DAX devices that `owner` will have, with the driver of `mode`.
     ///
     /// # Errors
     ///
     /// `ENXIO`: somebody is just taking the decoders down. `EINTR`: a signal came meanwhile. `ENOMEM`.
-    pub fn begin(region: &Region, owner: &Device) -> Result<Arc<Self>> {
+    pub fn begin(region: &Region, owner: &Device, mode: DaxMode) -> Result<Arc<Self>> {
         let dependencies = region.dependencies()?;
         let lock = region.lock_decoders();
         let mappable = Arc::pin_init(
@@ -81,6 +84,7 @@ impl Mappable {
                 owner: owner.into(),
                 dependencies,
                 decoders <- new_mutex!(Some(lock)),
+                mode <- new_mutex!(mode),
             }),
             GFP_KERNEL,
         )?;
@@ -107,18 +111,28 @@ impl Mappable {
         *decoders = None;
     }
 
-    /// Does `add`, which makes devices and gives them to their driver, unless nothing may be mapped any more.
+    /// Does `add`, which makes devices and gives them to the driver of the mode that it is told, unless nothing
+    /// may be mapped any more.
     ///
     /// # Errors
     ///
     /// `ENODEV`: the region is on its way out. Those of `add`.
-    pub fn add(&self, add: impl FnOnce() -> Result) -> Result {
+    pub fn add<R>(&self, add: impl FnOnce(DaxMode) -> Result<R>) -> Result<R> {
         // Who ends mappings waits, and finds the devices.
         let decoders = self.decoders.lock();
         if decoders.is_none() {
             return Err(ENODEV);
         }
-        add()
+        let mode = *self.mode.lock();
+        add(mode)
+    }
+
+    /// Does `remove`, which takes devices from their driver; nobody gives them to one meanwhile.
+    pub fn remove(&self, remove: impl FnOnce() -> Result) -> Result {
+        let decoders = self.decoders.lock();
+        let result = remove();
+        drop(decoders);
+        result
     }
 
     /// Gives every device that has memory to the driver of `mode`, or leaves all where they are; `then`
@@ -144,6 +158,7 @@ impl Mappable {
             );
             return Err(failure.error);
         }
+        *self.mode.lock() = mode;
         then();
         Ok(())
     }

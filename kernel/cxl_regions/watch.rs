@@ -10,12 +10,14 @@ use crate::{
                 Listener, //
             },
             region::Region,
+            root_decoder::RootDecoder, //
         },
         global::{
             GlobalMutex,
             Lifetime, //
         },
     },
+    create_dc_region,
     global_mutex,
     holds,
     mappable,
@@ -116,15 +118,23 @@ impl Listener for Watch {
         }
     }
 
-    fn added(region: &Region) {
+    fn region_added(region: &Region) {
         suspects::added(region);
     }
 
-    fn binding(region: &Region) {
+    fn region_binding(region: &Region) {
         suspects::binding(region);
     }
 
-    fn bound(region: &Region) {
+    fn region_bound(region: &Region) {
         holds::bound(region);
+    }
+
+    fn root_decoder_added(root_decoder: &RootDecoder) {
+        create_dc_region::added(root_decoder);
+    }
+
+    fn root_decoder_leaving(root_decoder: &RootDecoder) {
+        create_dc_region::leaving(root_decoder);
     }
 }

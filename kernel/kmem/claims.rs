@@ -15,6 +15,7 @@ use crate::{
     memory::Memory,
     registry, //
 };
+use core::ops::Range;
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -161,6 +162,21 @@ fn evict(owner: OwnerKey) -> Result {
     result
 }
 
+fn take_away(owner: OwnerKey, range: &Range<u64>) -> Result {
+    // The claims are not locked while memory moves.
+    let mut list = KVec::new();
+    with(owner, |claim| -> Result {
+        for one in claim.memory.iter().filter(|memory| memory.holds(range)) {
+            list.push(one.clone(), GFP_KERNEL)?;
+        }
+        Ok(())
+    })??;
+    for one in list {
+        one.take_away()?;
+    }
+    Ok(())
+}
+
 fn unclaim(owner: OwnerKey) -> Result {
     let mut claims = CLAIMS.lock()?;
     let gone = claims
@@ -210,6 +226,13 @@ export_symbol_gpl!(dax_kmem_evict);
 
 /// See [`kmem_abi`].
 #[no_mangle]
+pub extern "C" fn dax_kmem_take_away(owner: *mut c_void, start: u64, end: u64) -> c_int {
+    errno(take_away(OwnerKey::of(owner), &(start..end)))
+}
+export_symbol_gpl!(dax_kmem_take_away);
+
+/// See [`kmem_abi`].
+#[no_mangle]
 pub extern "C" fn dax_kmem_unclaim(owner: *mut c_void) -> c_int {
     errno(unclaim(OwnerKey::of(owner)))
 }
@@ -227,5 +250,6 @@ const _: kmem_abi::Claim = dax_kmem_claim;
 const _: kmem_abi::Refuse = dax_kmem_refuse;
 const _: kmem_abi::OfOwner = dax_kmem_status;
 const _: kmem_abi::OfOwner = dax_kmem_evict;
+const _: kmem_abi::TakeAway = dax_kmem_take_away;
 const _: kmem_abi::OfOwner = dax_kmem_unclaim;
 const _: kmem_abi::Reclaim = dax_kmem_reclaim;

@@ -78,6 +78,9 @@ use region_policy::{
     },
 };
 
+/// For how many seconds memory that does not move is waited for by whoever asks again later.
+const ASKED_AGAIN: c_uint = 3;
+
 /// The memory of one DAX device.
 ///
 /// It outlives the binding when memory had to be left behind: somebody must know of it.
@@ -274,7 +277,11 @@ impl Memory {
 
     /// Takes all memory away.
     pub fn unplug(&self) -> Result {
-        self.carry_out(|run, journal| {
+        self.unplug_within(hotplug::PATIENCE)
+    }
+
+    fn unplug_within(&self, patience: c_uint) -> Result {
+        self.carry_out_within(patience, |run, journal| {
             engine::unplug(run, journal)?;
             self.set_last_requested(None);
             Ok(())
@@ -285,6 +292,18 @@ impl Memory {
     pub fn evict(&self) -> Result {
         self.frozen.store(true, Relaxed);
         self.unplug()
+    }
+
+    /// Takes all memory away, and lets none come back if that works. Otherwise it is as it was.
+    pub fn take_away(&self) -> Result {
+        // Whoever asks for memory meanwhile is told that the device is on its way out, as it is.
+        let before = self.frozen.xchg(true, Relaxed);
+        // While memory goes offline, none comes anywhere in the system. Whoever asks asks again.
+        let result = self.unplug_within(ASKED_AGAIN);
+        if result.is_err() && !before {
+            self.frozen.store(false, Relaxed);
+        }
+        result
     }
 
     /// Takes leave of a device that is being unbound.
@@ -380,6 +399,14 @@ impl Memory {
     where
         F: FnOnce(&mut Run<'_>, Journal<'_>) -> Result<(), Stop>,
     {
+        self.carry_out_within(hotplug::PATIENCE, transition)
+    }
+
+    /// The same, with another patience.
+    fn carry_out_within<F>(&self, patience: c_uint, transition: F) -> Result
+    where
+        F: FnOnce(&mut Run<'_>, Journal<'_>) -> Result<(), Stop>,
+    {
         let entries = Journal::entries_for(self.ledger.ranges());
         let mut storage = KVVec::from_elem(Entry::UNUSED, entries, GFP_KERNEL)?;
         let mut plugged = ScopeGuard::new_with_data(self.take_turn()?, |plugged| {
@@ -389,6 +416,7 @@ impl Memory {
         let mut run = Run {
             memory: self,
             plugged: &mut plugged,
+            patience,
         };
         let journal = Journal::read(&run, &mut storage).ok_or(EINVAL)?;
 
@@ -469,6 +497,8 @@ impl Plugged {
 struct Run<'a> {
     memory: &'a Memory,
     plugged: &'a mut Plugged,
+    /// For how many seconds it waits for memory that does not move, where nobody can send a signal.
+    patience: c_uint,
 }
 
 impl Machine for Run<'_> {
@@ -529,7 +559,8 @@ impl Machine for Run<'_> {
         let result = if purpose == Purpose::Transition && hotplug::signals_reach_current() {
             hotplug::offline_and_remove(&ranges)
         } else {
-            hotplug::offline_and_remove_unsignalled(&ranges, || self.memory.ledger.progress())
+            let progress = || self.memory.ledger.progress();
+            hotplug::offline_and_remove_unsignalled(&ranges, self.patience, progress)
         };
         match result {
             Ok(()) => {

@@ -12,6 +12,7 @@ pub mod cache;
 pub mod cpio;
 pub mod error;
 pub mod event;
+pub mod fabric;
 pub mod guest;
 pub mod host;
 pub mod image;

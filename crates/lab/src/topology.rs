@@ -51,7 +51,16 @@ pub enum Device {
     /// A memory device.
     Memory(MemoryDevice),
     /// A switch with memory devices behind its downstream ports.
-    Switch(Vec<MemoryDevice>),
+    Switch(Switch),
+}
+
+/// A switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Switch {
+    /// The memory devices behind its downstream ports, in order.
+    pub devices: Vec<MemoryDevice>,
+    /// Whether a function of it (PCI 19e5:a123) takes a fabric manager's commands, for itself and for what is behind it.
+    pub managed: bool,
 }
 
 /// A type 3 device. Sizes are bytes.
@@ -63,8 +72,20 @@ pub struct MemoryDevice {
     pub volatile: Option<u64>,
     /// Persistent memory.
     pub persistent: Option<u64>,
+    /// Memory that the fabric gives and takes back.
+    pub dynamic: Option<DynamicCapacity>,
     /// The host reserves nothing for it: memory far larger than the host's.
     pub sparse: bool,
+}
+
+/// Dynamic capacity of a device: `cxl-add-dynamic-capacity` and `cxl-release-dynamic-capacity` of QEMU's monitor act on it,
+/// by the path `/machine/peripheral/memory-SERIAL`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DynamicCapacity {
+    /// All of it, in bytes; the regions share it equally.
+    pub bytes: u64,
+    /// How many regions there are.
+    pub regions: u8,
 }
 
 /// A fixed window of host memory.
@@ -86,7 +107,7 @@ impl Topology {
             .flat_map(|bridge| &bridge.ports)
             .flat_map(|device| match device {
                 Device::Memory(device) => std::slice::from_ref(device),
-                Device::Switch(devices) => devices,
+                Device::Switch(switch) => &switch.devices,
             })
     }
 
@@ -171,12 +192,26 @@ impl Arguments {
             );
             match device {
                 Device::Memory(device) => self.memory_device(device, &format!("port{port}")),
-                Device::Switch(devices) => {
+                Device::Switch(switch) => {
+                    // The function that takes commands is beside the upstream port.
+                    let place = if switch.managed {
+                        ",addr=0.0,multifunction=on"
+                    } else {
+                        ""
+                    };
                     self.push(
                         "-device",
-                        format!("cxl-upstream,bus=port{port},id=switch{port}"),
+                        format!("cxl-upstream,bus=port{port},id=switch{port}{place}"),
                     );
-                    for (position, device) in devices.iter().enumerate() {
+                    if switch.managed {
+                        self.push(
+                            "-device",
+                            format!(
+                                "cxl-switch-mailbox-cci,bus=port{port},addr=0.1,target=switch{port}"
+                            ),
+                        );
+                    }
+                    for (position, device) in switch.devices.iter().enumerate() {
                         let downstream = format!("switch{port}-port{position}");
                         self.push(
                             "-device",
@@ -230,6 +265,13 @@ impl Arguments {
             self.backend(&backend, bytes, device.sparse);
             self.backend(&labels, MIB, false);
             options.push(format!("persistent-memdev={backend},lsa={labels}"));
+        }
+        if let Some(DynamicCapacity { bytes, regions }) = device.dynamic {
+            let backend = format!("dynamic-{serial:x}");
+            self.backend(&backend, bytes, device.sparse);
+            options.push(format!(
+                "volatile-dc-memdev={backend},num-dc-regions={regions}"
+            ));
         }
         self.push("-device", options.join(","));
     }

@@ -117,7 +117,18 @@ const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, byte) in self.0.iter().enumerate() {
+        OrZeros(Some(*self)).fmt(f)
+    }
+}
+
+/// Prints a tag where there may be none; then all digits are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OrZeros(pub Option<Tag>);
+
+impl fmt::Display for OrZeros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0.map_or([0; 16], Tag::bytes);
+        for (position, byte) in bytes.iter().enumerate() {
             if matches!(position, 4 | 6 | 8 | 10) {
                 f.write_str("-")?;
             }
@@ -172,7 +183,7 @@ impl fmt::Display for Extent {
 
 #[cfg(test)]
 mod tests {
-    use super::{Extent, Span, Tag};
+    use super::{Extent, OrZeros, Span, Tag};
 
     #[test]
     fn there_is_no_empty_span_and_none_beyond_the_address_space() {
@@ -197,6 +208,10 @@ mod tests {
         let text = "5be13bce-ae34-4a77-b6c3-16df975fcf1a";
         let tag = Tag::parse(text.as_bytes()).unwrap();
         assert_eq!(tag.to_string(), text);
+        assert_eq!(
+            OrZeros(None).to_string(),
+            "00000000-0000-0000-0000-000000000000"
+        );
         assert_eq!(Tag::parse(text.to_uppercase().as_bytes()), Some(tag));
         assert_eq!(tag.bytes()[..3], [0x5b, 0xe1, 0x3b]);
     }

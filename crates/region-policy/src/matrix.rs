@@ -91,7 +91,8 @@ impl RegionDriver {
     #[must_use]
     pub const fn modes(self) -> &'static [PartitionMode] {
         match self {
-            Self::Sysram | Self::Devdax | Self::Private => &[PartitionMode::Ram],
+            Self::Sysram | Self::Devdax => &[PartitionMode::Ram, PartitionMode::DynamicCapacity],
+            Self::Private => &[PartitionMode::Ram],
             // Never dynamic capacity: the stock driver would online memory that no extent backs.
             Self::Stock => &[PartitionMode::Ram, PartitionMode::Pmem],
         }
@@ -161,8 +162,8 @@ mod tests {
     fn each_driver_takes_its_own_modes_only() {
         // ram, pmem, dc
         for (driver, served) in [
-            (RegionDriver::Sysram, [true, false, false]),
-            (RegionDriver::Devdax, [true, false, false]),
+            (RegionDriver::Sysram, [true, false, true]),
+            (RegionDriver::Devdax, [true, false, true]),
             (RegionDriver::Private, [true, false, false]),
             (RegionDriver::Stock, [true, true, false]),
         ] {
@@ -189,7 +190,7 @@ mod tests {
                 .admits(PartitionMode::DynamicCapacity)
                 .unwrap_err()
                 .to_string(),
-            "cxl_region does not serve dc regions; drivers that do: none"
+            "cxl_region does not serve dc regions; drivers that do: cxl_sysram_region cxl_devdax_region"
         );
     }
 

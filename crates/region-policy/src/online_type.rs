@@ -74,6 +74,12 @@ impl OnlineType {
             .find(|online_type| online_type.as_str().as_bytes() == word)
     }
 
+    /// Whether memory may come into a kernel zone by it, from which it may never come back.
+    #[must_use]
+    pub const fn admits_kernel_zones(self) -> bool {
+        matches!(self, Self::Online | Self::OnlineKernel)
+    }
+
     /// The online type that puts a block into that zone, whatever the kernel would choose.
     #[must_use]
     pub const fn in_zone(zone: ZoneKind) -> Self {

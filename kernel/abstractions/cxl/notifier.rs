@@ -4,7 +4,11 @@
 //!
 //! C header: [`include/linux/device/bus.h`](srctree/include/linux/device/bus.h)
 
-use super::region::Region;
+use super::{
+    memdev::Memdev,
+    region::Region,
+    root_decoder::RootDecoder, //
+};
 use crate::abstractions::{
     bindings,
     notifier::{
@@ -25,24 +29,36 @@ impl DeviceKey {
     }
 }
 
-/// Listens to the bus.
+/// Listens to the bus, to as much as it wants to know.
 pub trait Listener: Send + Sync + 'static {
     /// The device is about to lose its driver, which still has all that it needs.
     ///
     /// The device's lock is held. It cannot be stopped.
-    fn unbinding(device: DeviceKey);
+    fn unbinding(_device: DeviceKey) {}
 
     /// The device has lost its driver. The device's lock is held.
-    fn unbound(device: DeviceKey);
+    fn unbound(_device: DeviceKey) {}
 
     /// The region is new: there is nothing to it yet.
-    fn added(region: &Region);
+    fn region_added(_region: &Region) {}
 
     /// The region is offered to a driver, of ours or another, which is probed next. The device's lock is held.
-    fn binding(region: &Region);
+    fn region_binding(_region: &Region) {}
 
     /// The region has got a driver, of ours or another. The device's lock is held.
-    fn bound(region: &Region);
+    fn region_bound(_region: &Region) {}
+
+    /// The memdev has got its driver. The device's lock is held.
+    fn memdev_bound(_memdev: &Memdev) {}
+
+    /// The memdev is about to lose its driver; as [`Listener::unbinding`].
+    fn memdev_unbinding(_memdev: &Memdev) {}
+
+    /// The root decoder was added.
+    fn root_decoder_added(_root_decoder: &RootDecoder) {}
+
+    /// The root decoder is about to be removed; its files are still there.
+    fn root_decoder_leaving(_root_decoder: &RootDecoder) {}
 }
 
 /// The chain that calls the listener `L`.
@@ -72,30 +88,38 @@ unsafe impl<L: Listener> notifier::Chain for Bus<L> {
 
     unsafe fn call(&self, action: c_ulong, argument: *mut c_void) -> Result<Next> {
         let dev = argument.cast();
+        // SAFETY: The bus hands over a device that is valid for the call.
+        let (region, memdev, root_decoder) = unsafe {
+            (
+                Region::try_from_device(dev),
+                Memdev::try_from_device(dev),
+                RootDecoder::try_from_device(dev),
+            )
+        };
         match action as bindings::bus_notifier_event {
+            bindings::bus_notifier_event_BUS_NOTIFY_ADD_DEVICE => {
+                region.map(L::region_added);
+                root_decoder.map(L::root_decoder_added);
+            }
+            bindings::bus_notifier_event_BUS_NOTIFY_DEL_DEVICE => {
+                root_decoder.map(L::root_decoder_leaving);
+            }
             bindings::bus_notifier_event_BUS_NOTIFY_UNBIND_DRIVER => {
                 L::unbinding(DeviceKey::of(dev));
+                memdev.map(L::memdev_unbinding);
             }
             bindings::bus_notifier_event_BUS_NOTIFY_UNBOUND_DRIVER => {
                 L::unbound(DeviceKey::of(dev));
             }
-            action => {
-                // SAFETY: The bus hands over a device that is valid for the call.
-                if let Some(region) = unsafe { Region::try_from_device(dev) } {
-                    tell::<L>(action, region);
-                }
+            bindings::bus_notifier_event_BUS_NOTIFY_BIND_DRIVER => {
+                region.map(L::region_binding);
             }
+            bindings::bus_notifier_event_BUS_NOTIFY_BOUND_DRIVER => {
+                region.map(L::region_bound);
+                memdev.map(L::memdev_bound);
+            }
+            _ => {}
         }
         Ok(Next::Others)
-    }
-}
-
-/// What only matters of regions.
-fn tell<L: Listener>(action: bindings::bus_notifier_event, region: &Region) {
-    match action {
-        bindings::bus_notifier_event_BUS_NOTIFY_ADD_DEVICE => L::added(region),
-        bindings::bus_notifier_event_BUS_NOTIFY_BIND_DRIVER => L::binding(region),
-        bindings::bus_notifier_event_BUS_NOTIFY_BOUND_DRIVER => L::bound(region),
-        _ => {}
     }
 }

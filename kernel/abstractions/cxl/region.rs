@@ -24,6 +24,7 @@ use kernel::{
     types::Opaque,
     ThisModule, //
 };
+use region_policy::extent::Span;
 
 /// A driver of regions.
 ///
@@ -237,6 +238,33 @@ impl Region {
             // whose `attach` is set before the memdev is added.
             unsafe { !(*memdev_of(decoder)).attach.is_null() }
         })
+    }
+
+    /// The memdev that gives the region its dynamic capacity, and which of the device's addresses those of the
+    /// region are, from its beginning on. Only for a committed region of that mode.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP`: the region is interleaved. `ENXIO`: some of what it maps is no dynamic capacity.
+    pub fn dynamic_capacity(&self) -> Result<(ARef<super::memdev::Memdev>, Span)> {
+        let mut decoders = self.endpoint_decoders();
+        let decoder = decoders.next().ok_or(ENXIO)?;
+        if decoders.next().is_some() {
+            return Err(EOPNOTSUPP);
+        }
+        // SAFETY: A target of a committed region is a valid decoder with capacity, below the port of a memdev.
+        unsafe {
+            let capacity = (*decoder).dpa_res.as_ref().ok_or(ENXIO)?;
+            if !bindings::endpoint_decoder_is_dynamic(decoder) {
+                return Err(ENXIO);
+            }
+            let length = capacity.end.wrapping_sub(capacity.start).wrapping_add(1);
+            let span = Span::new(capacity.start, length).ok_or(ENXIO)?;
+            Ok((
+                super::memdev::Memdev::from_raw(memdev_of(decoder)).into(),
+                span,
+            ))
+        }
     }
 
     /// The physical addresses of the region.

@@ -2,10 +2,12 @@
 //! The topologies that have names.
 
 use super::Device;
+use super::DynamicCapacity;
 use super::GIB;
 use super::HostBridge;
 use super::MIB;
 use super::MemoryDevice;
+use super::Switch;
 use super::Topology;
 use super::Window;
 use crate::error::Error;
@@ -92,9 +94,10 @@ pub fn all() -> Vec<Topology> {
             )
         },
         Topology {
-            host_bridges: vec![bridge(vec![Device::Switch(
-                (0..4).map(|number| memory(number, 512 * MIB)).collect(),
-            )])],
+            host_bridges: vec![bridge(vec![Device::Switch(Switch {
+                devices: (0..4).map(|number| memory(number, 512 * MIB)).collect(),
+                managed: false,
+            })])],
             ..machine(
                 "switch-4",
                 "four devices of 512 MiB behind a switch: room for one region",
@@ -165,6 +168,46 @@ pub fn all() -> Vec<Topology> {
             8,
         ),
         Topology {
+            host_bridges: vec![bridge(vec![Device::Memory(dynamic(0, 2 * GIB, 1))])],
+            ..machine(
+                "dc",
+                "one device of 2 GiB dynamic capacity, and no other memory",
+            )
+        },
+        Topology {
+            host_bridges: vec![HostBridge {
+                decoders_for_one_port: true,
+                ports: vec![Device::Memory(MemoryDevice {
+                    volatile: Some(512 * MIB),
+                    ..dynamic(0, 2 * GIB, 1)
+                })],
+            }],
+            ..machine(
+                "dc-static",
+                "one device of 512 MiB volatile memory and 2 GiB dynamic capacity",
+            )
+        },
+        Topology {
+            host_bridges: vec![HostBridge {
+                decoders_for_one_port: true,
+                ports: vec![Device::Memory(dynamic(0, 2 * GIB, 2))],
+            }],
+            ..machine(
+                "dc-two",
+                "one device of 2 GiB dynamic capacity in two regions",
+            )
+        },
+        Topology {
+            host_bridges: vec![bridge(vec![Device::Switch(Switch {
+                devices: vec![dynamic(0, 2 * GIB, 1)],
+                managed: true,
+            })])],
+            ..machine(
+                "dc-switch",
+                "one device of 2 GiB dynamic capacity behind a switch that takes a fabric manager's commands",
+            )
+        },
+        Topology {
             windows: Vec::new(),
             memory_limit: 40 * GIB,
             nvdimm: Some(9218 * MIB),
@@ -226,7 +269,16 @@ fn memory(number: u64, bytes: u64) -> MemoryDevice {
         serial: FIRST_SERIAL + number,
         volatile: Some(bytes),
         persistent: None,
+        dynamic: None,
         sparse: false,
+    }
+}
+
+fn dynamic(number: u64, bytes: u64, regions: u8) -> MemoryDevice {
+    MemoryDevice {
+        volatile: None,
+        dynamic: Some(DynamicCapacity { bytes, regions }),
+        ..memory(number, 0)
     }
 }
 

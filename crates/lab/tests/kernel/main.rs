@@ -9,6 +9,7 @@ mod cycles;
 mod data;
 mod descriptors;
 mod devdax;
+mod dynamic_capacity;
 mod fault;
 mod firmware;
 mod hmem;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         cycles::tests(),
         descriptors::tests(),
         devdax::tests(),
+        dynamic_capacity::tests(),
         firmware::tests(),
         hmem::tests(),
         injection::tests(),

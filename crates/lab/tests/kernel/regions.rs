@@ -13,6 +13,7 @@ use lab::topology::GIB;
 use lab::topology::HostBridge;
 use lab::topology::MIB;
 use lab::topology::MemoryDevice;
+use lab::topology::Switch;
 use lab::topology::Topology;
 use lab::topology::Window;
 use rustix::io::Errno;
@@ -395,6 +396,7 @@ fn interleaves() -> Topology {
         serial: 0x100 + number,
         volatile: Some(512 * MIB),
         persistent: None,
+        dynamic: None,
         sparse: false,
     };
     let bridge = |ports| HostBridge {
@@ -422,7 +424,10 @@ fn interleaves() -> Topology {
                     .map(|number| Device::Memory(device(number)))
                     .collect(),
             ),
-            bridge(vec![Device::Switch((4..8).map(device).collect())]),
+            bridge(vec![Device::Switch(Switch {
+                devices: (4..8).map(device).collect(),
+                managed: false,
+            })]),
         ],
         windows: vec![
             Window {

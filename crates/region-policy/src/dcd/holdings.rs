@@ -57,6 +57,8 @@ pub enum Phase {
     Returning,
     /// The device says that the host has it, from before; nobody knows to what it belongs.
     Kept,
+    /// The host has it, and there is no region over it at the moment.
+    Parked,
 }
 
 /// One extent.
@@ -98,6 +100,12 @@ impl Entry {
         self.extent
     }
 
+    /// How many arrived before it, and itself: its number among all that ever did.
+    #[must_use]
+    pub const fn arrival(&self) -> u32 {
+        self.arrival
+    }
+
     /// The set that it belongs to.
     #[must_use]
     pub const fn set(&self) -> Set {
@@ -128,6 +136,7 @@ impl Entry {
             Phase::Leaving | Phase::Moving => "leaving",
             Phase::Vacated | Phase::Returning => "returning",
             Phase::Kept => "kept",
+            Phase::Parked => "parked",
         }
     }
 }
@@ -251,42 +260,61 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
     /// What is to be done next, at `now` milliseconds, which is noted as begun. What costs least and
     /// frees most comes first: telling the device, then new memory, then memory that may be in use.
     pub fn begin(&mut self, now: u64) -> Option<Work> {
+        self.begin_quick(now).or_else(|| self.begin_removal(now))
+    }
+
+    /// The same, without what may take long: telling the device, then new memory.
+    pub fn begin_quick(&mut self, now: u64) -> Option<Work> {
         let due = |wanted: Phase| move |entry: &&Entry| entry.phase == wanted && entry.due <= now;
-        let (set, phase) = if let Some(entry) = self.entries().find(due(Phase::Vacated)) {
-            (entry.set, Phase::Returning)
-        } else if let Some(entry) = self.entries().find(due(Phase::Accepted)) {
-            (entry.set, Phase::Surfacing)
-        } else {
-            // Whoever has waited longest: one that is always busy must not keep the others waiting.
-            let entry = self
-                .entries()
-                .filter(due(Phase::Leaving))
-                .min_by_key(|entry| entry.due)?;
-            (entry.set, Phase::Moving)
-        };
-        self.update(set, |entry| entry.phase = phase);
-        Some(match phase {
-            Phase::Returning => Work::GiveBack(set),
-            Phase::Surfacing => Work::Surface(set),
-            _ => Work::TakeAway(set),
-        })
+        if let Some(set) = self.entries().find(due(Phase::Vacated)).map(Entry::set) {
+            self.update(set, |entry| entry.phase = Phase::Returning);
+            return Some(Work::GiveBack(set));
+        }
+        let set = self.entries().find(due(Phase::Accepted))?.set;
+        self.update(set, |entry| entry.phase = Phase::Surfacing);
+        Some(Work::Surface(set))
+    }
+
+    /// The same, with nothing but that: memory that may be in use.
+    pub fn begin_removal(&mut self, now: u64) -> Option<Work> {
+        // Whoever has waited longest: one that is always busy must not keep the others waiting.
+        let set = self
+            .entries()
+            .filter(|entry| entry.phase == Phase::Leaving && entry.due <= now)
+            .min_by_key(|entry| entry.due)?
+            .set;
+        self.update(set, |entry| entry.phase = Phase::Moving);
+        Some(Work::TakeAway(set))
     }
 
     /// When there will be something to do again, in milliseconds; `None` if only an event can tell.
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
-        let waiting = |entry: &&Entry| {
-            matches!(
-                entry.phase,
-                Phase::Vacated | Phase::Accepted | Phase::Leaving
-            )
-        };
-        self.entries().filter(waiting).map(|entry| entry.due).min()
+        let due = [self.next_quick_due(), self.next_removal_due()];
+        due.into_iter().flatten().min()
+    }
+
+    /// The same, of what [`Holdings::begin_quick`] begins.
+    #[must_use]
+    pub fn next_quick_due(&self) -> Option<u64> {
+        self.entries()
+            .filter(|entry| matches!(entry.phase, Phase::Vacated | Phase::Accepted))
+            .map(|entry| entry.due)
+            .min()
+    }
+
+    /// The same, of what [`Holdings::begin_removal`] begins.
+    #[must_use]
+    pub fn next_removal_due(&self) -> Option<u64> {
+        self.entries()
+            .filter(|entry| entry.phase == Phase::Leaving)
+            .map(|entry| entry.due)
+            .min()
     }
 
     /// Tells how [`Work::Surface`] went. What could not be made memory is given back.
     pub fn surfaced(&mut self, set: Set, became_memory: bool, now: u64) {
-        self.update(set, |entry| {
+        self.update_in(Phase::Surfacing, set, |entry| {
             entry.due = now;
             entry.phase = match (became_memory, entry.wanted) {
                 (false, _) => Phase::Vacated,
@@ -300,7 +328,7 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
     /// Tells how [`Work::TakeAway`] went. Memory in use is tried again, [`ATTEMPTS`] times in all as system
     /// RAM, since each attempt disturbs its users; as devdax, where it costs nothing, until it works.
     pub fn taken_away(&mut self, set: Set, out_of_use: bool, purpose: Use, now: u64) {
-        self.update(set, |entry| {
+        self.update_in(Phase::Moving, set, |entry| {
             if out_of_use {
                 entry.phase = Phase::Vacated;
                 entry.due = now;
@@ -362,7 +390,7 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
                 entry.due = now;
                 entry.phase = match entry.phase {
                     // No memory stands for it.
-                    Phase::Accepted | Phase::Kept => Phase::Vacated,
+                    Phase::Accepted | Phase::Kept | Phase::Parked => Phase::Vacated,
                     Phase::Surfaced => Phase::Leaving,
                     phase => phase,
                 };
@@ -415,24 +443,61 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
         Ok(())
     }
 
-    /// A region over `span` is there. What the host kept of it becomes memory, if it is known to what it
-    /// belongs: it has a tag, or the device `remembers_tags` and has none for it.
+    /// A region over `span` is there, and none of its memory yet. What the host has of it becomes memory, if it
+    /// is known to what it belongs: it always was with this host, it has a tag, or the device `remembers_tags`
+    /// and has none for it.
     pub fn claim(&mut self, span: Span, remembers_tags: bool, now: u64) {
         while let Some(set) = self.claimable(span, remembers_tags) {
             self.update(set, |entry| {
-                entry.phase = Phase::Accepted;
+                entry.phase = if entry.wanted {
+                    Phase::Vacated
+                } else {
+                    Phase::Accepted
+                };
                 entry.due = now;
             });
         }
     }
 
     fn claimable(&self, span: Span, remembers_tags: bool) -> Option<Set> {
-        let mut known = self.sets().filter(|entry| {
-            entry.phase == Phase::Kept && (remembers_tags || entry.extent.tag.is_some())
+        let mut known = self.sets().filter(|entry| match entry.phase {
+            Phase::Kept => remembers_tags || entry.extent.tag.is_some(),
+            // The last two had to be left behind by the region before.
+            Phase::Parked | Phase::Surfaced | Phase::Leaving => true,
+            _ => false,
         });
         known
             .find(|entry| self.is_within(entry.set, span))
             .map(Entry::set)
+    }
+
+    /// The region over `span` goes, and has taken its memory out of use, as far as that could be done:
+    /// `is_memory` tells what stays behind. What does not stays with the host, for the next region.
+    pub fn unclaim(&mut self, span: Span, is_memory: impl Fn(Span) -> bool, now: u64) {
+        for index in 0..self.used {
+            let Some(set) = self.entries.get(index).map(Entry::set) else {
+                break;
+            };
+            let stays = self
+                .entries()
+                .any(|entry| entry.set == set && is_memory(entry.extent.span));
+            if !self.is_within(set, span) {
+                continue;
+            }
+            self.update(set, |entry| {
+                let phase = match (entry.phase, stays, entry.wanted) {
+                    (Phase::Offered | Phase::Kept | Phase::Vacated | Phase::Returning, ..) => {
+                        return
+                    }
+                    (_, true, _) => Phase::Surfaced,
+                    (_, false, true) => Phase::Vacated,
+                    (_, false, false) => Phase::Parked,
+                };
+                entry.phase = phase;
+                entry.due = now;
+            });
+        }
+        self.forget_what_is_lost();
     }
 
     /// Whether all extents of `set` are within `span`.
@@ -519,6 +584,13 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
         core::mem::replace(&mut self.holes, false)
     }
 
+    /// Changes a set that is still where it was when the work began: its region may have gone meanwhile.
+    fn update_in(&mut self, phase: Phase, set: Set, change: impl Fn(&mut Entry)) {
+        if self.find(set).is_some_and(|entry| entry.phase == phase) {
+            self.update(set, change);
+        }
+    }
+
     fn update(&mut self, set: Set, change: impl Fn(&mut Entry)) {
         self.entries_mut()
             .filter(|entry| entry.set == set)
@@ -538,14 +610,13 @@ impl Entry {
         self.due = now;
     }
 
-    pub(super) const fn arrival(&self) -> u32 {
-        self.arrival
-    }
-
     /// Whether it was asked back, and everything about that is as if asked for at `now`.
     const fn is_wanted_at(&self, now: u64) -> bool {
         let untried = self.attempts == 0 && self.due <= now;
-        let waits = !matches!(self.phase, Phase::Accepted | Phase::Kept | Phase::Surfaced);
+        let waits = !matches!(
+            self.phase,
+            Phase::Accepted | Phase::Kept | Phase::Parked | Phase::Surfaced
+        );
         self.wanted && untried && waits
     }
 }

@@ -5,7 +5,7 @@
 use region_policy::dcd::admission::{Area, Refusal, Use};
 use region_policy::dcd::event::{Event, Kind};
 use region_policy::dcd::exchange::{Duty, Exchange, Outcome, PATIENCE};
-use region_policy::dcd::holdings::{Entry, Reply, Work};
+use region_policy::dcd::holdings::{Entry, Phase, Reply, Work};
 use region_policy::extent::{Extent, Span};
 
 use crate::host::BLOCK;
@@ -190,4 +190,61 @@ fn memory_in_use_is_left_alone_after_some_attempts_until_somebody_asks_again() {
             assert_eq!(holdings.begin(now), Some(Work::TakeAway(set)));
         }
     }
+}
+
+#[test]
+fn what_a_region_leaves_is_there_for_the_next_one() {
+    let mut exchange = certain();
+    for block in 0..4 {
+        tell(&mut exchange, &event(Kind::Add, blocks(block, 1), 0, false));
+        exchange.answered(Reply::Done, 0);
+    }
+    let holdings = exchange.holdings_mut();
+    while let Some(Work::Surface(set)) = holdings.begin(0) {
+        holdings.surfaced(set, true, 0);
+    }
+    // One stays memory; one is asked back when the region goes.
+    holdings.want_back(blocks(3, 1), 0);
+    let stays = |span: Span| span == blocks(2, 1);
+    holdings.unclaim(blocks(0, 8), stays, 0);
+    let phases: Vec<Phase> = holdings.entries().map(Entry::phase).collect();
+    assert_eq!(
+        phases,
+        [
+            Phase::Parked,
+            Phase::Parked,
+            Phase::Surfaced,
+            Phase::Vacated
+        ]
+    );
+    let Some(Work::GiveBack(wanted)) = holdings.begin(0) else {
+        panic!("what was asked back is no memory any more");
+    };
+    holdings.given_back(wanted, Reply::Done, 0);
+    assert_eq!(holdings.begin(0), None, "nothing else is to be done");
+
+    holdings.want_back(blocks(1, 1), 0);
+    assert!(matches!(holdings.begin(0), Some(Work::GiveBack(set)) if {
+        holdings.given_back(set, Reply::Done, 0);
+        true
+    }));
+    holdings.claim(blocks(0, 8), false, 0);
+    let again = core::iter::from_fn(|| holdings.begin(0)).count();
+    assert_eq!(again, 2, "the other two become memory again");
+}
+
+#[test]
+fn work_that_was_begun_for_a_region_that_is_gone_changes_nothing() {
+    let mut exchange = certain();
+    tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 0, false));
+    exchange.answered(Reply::Done, 0);
+    let holdings = exchange.holdings_mut();
+    let Some(Work::Surface(set)) = holdings.begin(0) else {
+        panic!("what was accepted becomes memory");
+    };
+    holdings.unclaim(blocks(0, 8), |_| false, 0);
+    holdings.surfaced(set, false, 0);
+    assert_eq!(holdings.find(set).unwrap().phase(), Phase::Parked);
+    holdings.taken_away(set, true, Use::Sysram, 0);
+    assert_eq!(holdings.find(set).unwrap().phase(), Phase::Parked);
 }

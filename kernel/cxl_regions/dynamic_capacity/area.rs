@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A region over dynamic capacity, and what of it is memory.
+
+use super::{
+    listed::{
+        Listed,
+        ListedExtent, //
+    },
+    tagged::Tagged,
+    Device,
+    Mover, //
+};
+use crate::{
+    abstractions::{
+        cxl::subregion::Registered,
+        dax_device::DaxDevice,
+        dax_region::{
+            self,
+            Pool, //
+        },
+        worker::Worker, //
+    },
+    holds::Hold,
+    mappable::Mappable, //
+};
+use core::ops::Range;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        Mutex, //
+    },
+};
+use region_policy::{
+    dcd::{
+        admission::{
+            self,
+            Use, //
+        },
+        holdings::{
+            Phase,
+            Set, //
+        },
+    },
+    extent::{
+        Span,
+        Tag, //
+    },
+};
+
+/// A region whose memory comes and goes.
+#[pin_data]
+pub struct Area {
+    terms: admission::Area,
+    pool: Arc<Pool>,
+    user: User,
+    /// What is memory; `None` once the region is on its way out.
+    #[pin]
+    surfaced: Mutex<Option<KVec<Surfaced>>>,
+    /// Held while memory comes.
+    #[pin]
+    arrivals: Mutex<()>,
+    /// Held while memory goes, which may take long.
+    #[pin]
+    departures: Mutex<()>,
+    /// What is shown of it.
+    #[pin]
+    listed: Mutex<Option<KVec<Registered<ListedExtent>>>>,
+}
+
+/// Who has the memory.
+pub enum User {
+    /// `kmem`, under the region's policy.
+    Kmem(Arc<Hold>),
+    /// Applications.
+    Applications(Arc<Mappable>),
+}
+
+/// A set that is memory.
+struct Surfaced {
+    set: Set,
+    device: ARef<DaxDevice>,
+    /// Its file.
+    _tagged: Tagged,
+}
+
+impl Area {
+    /// Begins without memory. The region numbered `region` has the physical addresses `range` for `span` of the
+    /// device; `pool` makes its devices for `user`.
+    pub fn new(
+        region: c_int,
+        span: Span,
+        range: &Range<u64>,
+        pool: Arc<Pool>,
+        user: User,
+    ) -> Result<Arc<Self>> {
+        let (purpose, alignment) = match user {
+            User::Kmem(_) => (Use::Sysram, dax_region::memory_block_size()),
+            User::Applications(_) => (Use::Devdax, dax_region::ALIGNMENT),
+        };
+        let terms = admission::Area {
+            region: u32::try_from(region)?,
+            span,
+            physical: range.start,
+            alignment,
+            purpose,
+        };
+        Arc::pin_init(
+            pin_init!(Self {
+                terms,
+                pool,
+                user,
+                surfaced <- new_mutex!(Some(KVec::new())),
+                arrivals <- new_mutex!(()),
+                departures <- new_mutex!(()),
+                listed <- new_mutex!(Some(KVec::new())),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// What extents of it are decided on by.
+    pub fn terms(&self) -> admission::Area {
+        self.terms
+    }
+
+    /// The physical addresses of `span`.
+    pub fn range(&self, span: Span) -> Result<Range<u64>> {
+        let start = self.terms.physical(span.start()).ok_or(EINVAL)?;
+        let end = start.checked_add(span.length()).ok_or(EINVAL)?;
+        Ok(start..end)
+    }
+
+    fn ranges(&self, spans: &[Span]) -> Result<KVec<Range<u64>>> {
+        let mut ranges = KVec::with_capacity(spans.len(), GFP_KERNEL)?;
+        for span in spans {
+            ranges.push(self.range(*span)?, GFP_KERNEL)?;
+        }
+        Ok(ranges)
+    }
+
+    /// Makes the extents of `set` memory: one DAX device of all of them.
+    pub fn surface(&self, set: Set, tag: Option<Tag>, spans: &[Span]) -> Result {
+        let arrivals = self.arrivals.lock();
+        if self.surfaced.lock().is_none() {
+            return Err(ENODEV);
+        }
+        let ranges = self.ranges(spans)?;
+        let added = match &self.user {
+            User::Kmem(_) => self.pool.add(&ranges, "kmem"),
+            User::Applications(mappable) => {
+                mappable.add(|mode| self.pool.add(&ranges, mode.driver()))
+            }
+        };
+        let result = added.and_then(|device| self.note(set, tag, device));
+        if let Err(error) = result {
+            dev_err!(
+                self.pool.owner(),
+                "[{:#x}-{:#x}] cannot be used ({:?}), and goes back\n",
+                ranges.first().map_or(0, |range| range.start),
+                ranges.last().map_or(0, |range| range.end.saturating_sub(1)),
+                error
+            );
+        }
+        drop(arrivals);
+        result
+    }
+
+    fn note(&self, set: Set, tag: Option<Tag>, device: ARef<DaxDevice>) -> Result {
+        let noted = Tagged::new(&device, tag).and_then(|tagged| {
+            let one = Surfaced {
+                set,
+                device: device.clone(),
+                _tagged: tagged,
+            };
+            match &mut *self.surfaced.lock() {
+                Some(surfaced) => Ok(surfaced.push(one, GFP_KERNEL)?),
+                None => Err(ENODEV),
+            }
+        });
+        if noted.is_err() {
+            let _ = self.empty(&device, &[]);
+        }
+        noted
+    }
+
+    /// Takes the memory of `set` out of use, all of it or none.
+    pub fn take_away(&self, set: Set, spans: &[Span]) -> Result {
+        let departures = self.departures.lock();
+        let device = match &*self.surfaced.lock() {
+            None => return Err(ENODEV),
+            Some(surfaced) => surfaced
+                .iter()
+                .find(|one| one.set == set)
+                .map(|one| one.device.clone()),
+        };
+        if let Some(device) = device {
+            self.empty(&device, &self.ranges(spans)?)?;
+            let gone = self.forget(set);
+            drop(gone);
+        }
+        drop(departures);
+        Ok(())
+    }
+
+    /// Takes all memory from a device, which is in `ranges`.
+    fn empty(&self, device: &DaxDevice, ranges: &[Range<u64>]) -> Result {
+        match &self.user {
+            User::Kmem(hold) => {
+                for range in ranges {
+                    hold.take_away(range)?;
+                }
+                self.pool.remove(device)
+            }
+            User::Applications(mappable) => {
+                mappable.remove(|| {
+                    // Nobody opens it from here on, and nobody has it open.
+                    let closed = device.close().ok_or(EBUSY)?;
+                    closed.release();
+                    self.pool.remove(device)
+                })
+            }
+        }
+    }
+
+    fn forget(&self, set: Set) -> Option<Surfaced> {
+        let mut surfaced = self.surfaced.lock();
+        let Some(surfaced) = &mut *surfaced else {
+            return None;
+        };
+        let index = surfaced.iter().position(|one| one.set == set)?;
+        surfaced.remove(index).ok()
+    }
+
+    /// Lets nothing more become memory. What is, is taken out of use by whoever calls this.
+    pub fn close(&self) {
+        let surfaced = self.surfaced.lock().take();
+        drop(surfaced);
+        // Whoever is just moving memory is waited for.
+        drop(self.arrivals.lock());
+        drop(self.departures.lock());
+        let listed = self.listed.lock().take();
+        drop(listed);
+    }
+
+    /// Shows what the host has of the region. `mover` gives back what users want to give back.
+    pub fn list(&self, device: &Device, mover: &Arc<Worker<Mover>>) {
+        let mut listed = self.listed.lock();
+        let Some(listed) = &mut *listed else {
+            return;
+        };
+        let Ok(present) = self.present(device) else {
+            return;
+        };
+        listed.retain(|one| present.iter().any(|extent| extent.arrival == one.arrival()));
+        for extent in present {
+            if let Some(one) = listed.iter().find(|one| one.arrival() == extent.arrival) {
+                ListedExtent::set_state(one, extent.state);
+                continue;
+            }
+            let owner = self.pool.owner();
+            // What cannot be shown is as good a memory.
+            let added = ListedExtent::add(owner, &self.terms, extent, mover)
+                .and_then(|one| Ok(listed.push(one, GFP_KERNEL)?));
+            if let Err(error) = added {
+                dev_warn!(owner, "an extent cannot be shown: {:?}\n", error);
+            }
+        }
+    }
+
+    /// The extents of the region that the host has.
+    fn present(&self, device: &Device) -> Result<KVec<Listed>> {
+        let mut present = KVec::new();
+        let conversation = device.conversation.lock();
+        let entries = conversation.holdings().entries();
+        for entry in entries.filter(|entry| {
+            entry.phase() != Phase::Offered && self.terms.span.covers(entry.extent().span)
+        }) {
+            let listed = Listed {
+                arrival: entry.arrival(),
+                extent: entry.extent(),
+                state: entry.state(),
+            };
+            present.push(listed, GFP_KERNEL)?;
+        }
+        Ok(present)
+    }
+}

@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is said between the host and a device with dynamic capacity: `region_policy::dcd` decides, this sends
+//! and receives.
+
+use super::area::Area;
+use crate::abstractions::{
+    cxl::memdev::{
+        Mailbox,
+        SendError, //
+    },
+    text::Text,
+    worker, //
+};
+use core::iter::Peekable;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use region_policy::{
+    dcd::{
+        admission::{
+            self,
+            Refusal,
+            Use, //
+        },
+        configuration::Configuration,
+        event::{
+            Event,
+            Malformed,
+            Page,
+            LOG, //
+        },
+        exchange::{
+            Duty,
+            Exchange,
+            Outcome, //
+        },
+        holdings::{
+            Entry,
+            Holdings,
+            Reply,
+            Work, //
+        },
+        list,
+        payload, //
+    },
+    extent::{
+        Extent,
+        Span,
+        Tag, //
+    },
+};
+
+/// Commands (CXL 3.1, table 8-126).
+const GET_EVENT_RECORDS: u16 = 0x0100;
+const CLEAR_EVENT_RECORDS: u16 = 0x0101;
+const GET_CONFIGURATION: u16 = 0x4800;
+const GET_EXTENT_LIST: u16 = 0x4801;
+const ADD_RESPONSE: u16 = 0x4802;
+const RELEASE: u16 = 0x4803;
+
+/// How many extents of a device are remembered at most.
+const EXTENTS: u32 = 4096;
+
+/// How often everything is looked after when nothing happens, in milliseconds.
+pub const ONCE_IN_A_WHILE: u32 = 60_000;
+
+/// Whether another device has extents of a tag.
+pub type TagElsewhere<'a> = &'a dyn Fn(Tag) -> bool;
+
+/// What has been said, and room for what will be.
+pub struct Conversation {
+    exchange: Exchange<KVec<Entry>>,
+    /// The regions that drivers of ours hold over the device, and what is decided by.
+    areas: KVec<Arc<Area>>,
+    terms: KVec<admission::Area>,
+    /// For what is sent.
+    buffer: KVec<u8>,
+    /// For what the device answers.
+    answer: KVec<u8>,
+    /// Whether the device keeps tags; until its list is taken over it is not known.
+    remembers_tags: Option<bool>,
+    /// When everything was looked after, in milliseconds.
+    looked_at: u64,
+}
+
+/// What kind of work is done by the same worker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// What is done soon.
+    Quick,
+    /// Taking memory out of use.
+    Removal,
+}
+
+/// Something that takes long, to be done without the conversation's lock.
+pub struct Job {
+    /// What is to be done.
+    pub work: Work,
+    /// The region that it is about; none where that is gone.
+    pub area: Option<Arc<Area>>,
+    /// Their tag.
+    pub tag: Option<Tag>,
+    /// The extents that it is about, in the order in which they make up the memory.
+    pub spans: KVec<Span>,
+}
+
+impl Conversation {
+    /// Begins with a device that can keep `extents` extents apart, and takes `size` bytes at once.
+    pub fn new(extents: u32, size: usize) -> Result<Self> {
+        let count = usize::try_from(extents.min(EXTENTS))?;
+        Ok(Self {
+            exchange: Exchange::new(KVec::from_elem(Entry::UNUSED, count, GFP_KERNEL)?),
+            areas: KVec::new(),
+            terms: KVec::new(),
+            buffer: KVec::from_elem(0, size, GFP_KERNEL)?,
+            answer: KVec::from_elem(0, size, GFP_KERNEL)?,
+            remembers_tags: None,
+            looked_at: worker::now(),
+        })
+    }
+
+    /// What the host has.
+    pub const fn holdings(&self) -> &Holdings<KVec<Entry>> {
+        self.exchange.holdings()
+    }
+
+    /// The regions over the device.
+    pub fn areas(&self) -> &[Arc<Area>] {
+        &self.areas
+    }
+
+    /// A region is there, of which no memory is in use.
+    pub fn open(&mut self, area: &Arc<Area>) -> Result {
+        self.areas.reserve(1, GFP_KERNEL)?;
+        self.terms.push(area.terms(), GFP_KERNEL)?;
+        self.areas.push(area.clone(), GFP_KERNEL)?;
+        if let Some(remembers_tags) = self.remembers_tags {
+            let holdings = self.exchange.holdings_mut();
+            holdings.claim(area.terms().span, remembers_tags, worker::now());
+        }
+        Ok(())
+    }
+
+    /// A region is on its way out: nothing more becomes memory of it.
+    pub fn close(&mut self, area: &Arc<Area>) {
+        self.areas.retain(|other| !Arc::ptr_eq(other, area));
+        self.terms.retain(|other| *other != area.terms());
+    }
+
+    /// A region has taken its memory out of use, but for what `is_memory` tells.
+    pub fn closed(&mut self, area: &Area, is_memory: impl Fn(Span) -> bool) {
+        let holdings = self.exchange.holdings_mut();
+        holdings.unclaim(area.terms().span, is_memory, worker::now());
+    }
+
+    /// Somebody wants back the set of the extent that arrived as number `arrival`.
+    pub fn want_back(&mut self, arrival: u32) {
+        let holdings = self.exchange.holdings_mut();
+        let set = holdings.entries().find(|entry| entry.arrival() == arrival);
+        if let Some(set) = set.map(Entry::set) {
+            holdings.want_back_set(set, worker::now());
+        }
+    }
+
+    /// Talks to the device. Returns after how many milliseconds to do it again if nothing happens.
+    pub fn talk(&mut self, mailbox: &Mailbox, tag_elsewhere: TagElsewhere<'_>) -> u32 {
+        let now = worker::now();
+        if now.saturating_sub(self.looked_at) >= u64::from(ONCE_IN_A_WHILE) {
+            self.looked_at = now;
+            self.exchange.doubt();
+        }
+        if let Err(error) = self.hold(mailbox, tag_elsewhere, now) {
+            dev_warn!(
+                mailbox.memdev().as_ref(),
+                "dynamic capacity: the device cannot be asked: {:?}\n",
+                error.errno()
+            );
+            self.exchange.abandon();
+        }
+        until(self.exchange.deadline(), now)
+    }
+
+    /// The next thing that takes long; what does not is done at once. Where nothing is to be done, after how
+    /// many milliseconds there may be.
+    pub fn next_job(
+        &mut self,
+        mailbox: &Mailbox,
+        lane: Lane,
+    ) -> Result<core::result::Result<Job, u32>> {
+        let now = worker::now();
+        loop {
+            let holdings = self.exchange.holdings_mut();
+            let work = match lane {
+                Lane::Quick => holdings.begin_quick(now),
+                Lane::Removal => holdings.begin_removal(now),
+            };
+            let Some(work) = work else {
+                let due = match lane {
+                    Lane::Quick => holdings.next_quick_due(),
+                    Lane::Removal => holdings.next_removal_due(),
+                };
+                return Ok(Err(until(due, now)));
+            };
+            let (Work::Surface(set) | Work::TakeAway(set) | Work::GiveBack(set)) = work;
+            if let Work::GiveBack(set) = work {
+                let mut spans = self.exchange.holdings().returning(set).peekable();
+                let reply = release(mailbox, &mut spans, &mut self.buffer);
+                drop(spans);
+                self.exchange.holdings_mut().given_back(set, reply, now);
+                continue;
+            }
+            let holdings = self.exchange.holdings();
+            let mut spans = KVec::new();
+            for entry in holdings.in_order(set) {
+                spans.push(entry.extent().span, GFP_KERNEL)?;
+            }
+            let area = self
+                .areas
+                .iter()
+                .find(|area| holdings.is_within(set, area.terms().span))
+                .cloned();
+            let tag = holdings.find(set).and_then(|entry| entry.extent().tag);
+            return Ok(Ok(Job {
+                work,
+                area,
+                tag,
+                spans,
+            }));
+        }
+    }
+
+    /// Tells how a job went.
+    pub fn done(&mut self, job: &Job, worked: bool) {
+        let now = worker::now();
+        let holdings = self.exchange.holdings_mut();
+        match job.work {
+            Work::Surface(set) => holdings.surfaced(set, worked, now),
+            Work::TakeAway(set) => {
+                let purpose = job
+                    .area
+                    .as_ref()
+                    .map_or(Use::Sysram, |area| area.terms().purpose);
+                holdings.taken_away(set, worked, purpose, now);
+            }
+            Work::GiveBack(_) => {}
+        }
+    }
+
+    /// Reads all events, and answers what is to be answered.
+    fn hold(
+        &mut self,
+        mailbox: &Mailbox,
+        tag_elsewhere: TagElsewhere<'_>,
+        now: u64,
+    ) -> Result<(), SendError> {
+        self.read_events(mailbox, tag_elsewhere, now)?;
+        if let Some(why) = self.exchange.expire(now) {
+            if do_duties(&mut self.exchange, mailbox, &mut self.buffer, now)? {
+                self.read_events(mailbox, tag_elsewhere, now)?;
+            }
+            refused(mailbox, format_args!("an offer"), why);
+        }
+        if self.exchange.is_unbalanced() {
+            self.balance(mailbox, now)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the log to its end, and again as often as the exchange asks for it.
+    ///
+    /// The log tells of a refusal when the device has been told.
+    fn read_events(
+        &mut self,
+        mailbox: &Mailbox,
+        tag_elsewhere: TagElsewhere<'_>,
+        now: u64,
+    ) -> Result<(), SendError> {
+        let mut given_up = None;
+        loop {
+            let length = mailbox.send(GET_EVENT_RECORDS, &[LOG], &mut self.answer)?;
+            let answer = self.answer.get(..length).unwrap_or_default();
+            let page = Page::parse(answer).map_err(|why| malformed(mailbox, why))?;
+            if page.overflow() {
+                self.exchange.overflowed();
+            }
+            if page.is_empty() {
+                given_up = self.exchange.drained().or(given_up);
+                if do_duties(&mut self.exchange, mailbox, &mut self.buffer, now)? {
+                    continue;
+                }
+                if let Some(why) = given_up {
+                    refused(mailbox, format_args!("an offer"), why);
+                }
+                return Ok(());
+            }
+            for record in page.records() {
+                let refusal = match record.event() {
+                    Ok(event) => {
+                        let terms = Terms {
+                            areas: &self.terms,
+                            tag_elsewhere,
+                        };
+                        let exchange = &mut self.exchange;
+                        take(exchange, mailbox, &event, &terms, &mut self.buffer, now)
+                    }
+                    Err(why) => {
+                        malformed(mailbox, why);
+                        None
+                    }
+                };
+                do_duties(&mut self.exchange, mailbox, &mut self.buffer, now)?;
+                if let Some((count, why)) = refusal {
+                    refused(mailbox, format_args!("an offer of {count} extents"), why);
+                }
+            }
+            let mut handles = page.records().map(|record| record.handle()).peekable();
+            while let Some(length) = payload::clear(&mut handles, &mut self.buffer) {
+                let payload = self.buffer.get(..length).unwrap_or_default();
+                mailbox.send(CLEAR_EVENT_RECORDS, payload, &mut [])?;
+            }
+        }
+    }
+
+    /// Compares what the device lists with what we have. The first time all of it is taken over; later
+    /// what we do not know of is given back.
+    fn balance(&mut self, mailbox: &Mailbox, now: u64) -> Result<(), SendError> {
+        let listed = read_list(mailbox, &mut self.answer)?;
+        if self.remembers_tags.is_some() {
+            for extent in &listed {
+                let held = self.exchange.holdings().overlapping(extent.span);
+                if held.is_none() {
+                    let mut span = core::iter::once(extent.span).peekable();
+                    release(mailbox, &mut span, &mut self.buffer);
+                }
+            }
+        } else {
+            let extents = listed.iter().copied();
+            if self.exchange.holdings_mut().adopt(&extents).is_err() {
+                dev_warn!(
+                    mailbox.memdev().as_ref(),
+                    "dynamic capacity: the device lists more extents than there is room for\n"
+                );
+            }
+            let configuration = read_configuration(mailbox, &mut self.buffer)?;
+            let remembers_tags = configuration.is_some_and(|device| device.remembers_tags());
+            self.remembers_tags = Some(remembers_tags);
+            for area in &self.terms {
+                let holdings = self.exchange.holdings_mut();
+                holdings.claim(area.span, remembers_tags, now);
+            }
+        }
+        let spans = listed.iter().map(|extent| extent.span);
+        self.exchange.holdings_mut().compare(&spans, now);
+        Ok(())
+    }
+}
+
+/// How many milliseconds there are from `now` to `due`, at most until the next look at everything.
+fn until(due: Option<u64>, now: u64) -> u32 {
+    due.and_then(|due| u32::try_from(due.saturating_sub(now)).ok())
+        .map_or(ONCE_IN_A_WHILE, |wait| wait.min(ONCE_IN_A_WHILE))
+}
+
+/// What is decided by.
+struct Terms<'a> {
+    areas: &'a [admission::Area],
+    tag_elsewhere: TagElsewhere<'a>,
+}
+
+/// Takes an event. Returns how many extents of an offer will be refused, and why.
+fn take(
+    exchange: &mut Exchange<KVec<Entry>>,
+    mailbox: &Mailbox,
+    event: &Event,
+    terms: &Terms<'_>,
+    buffer: &mut [u8],
+    now: u64,
+) -> Option<(usize, Refusal)> {
+    match exchange.record(event, terms.areas, terms.tag_elsewhere, now) {
+        Outcome::Decided { refused, .. } => refused,
+        Outcome::NotHeld(extent) => {
+            // What the device thinks that we have, and we do not use, it may have at once.
+            let mut span = core::iter::once(extent.span).peekable();
+            release(mailbox, &mut span, buffer);
+            None
+        }
+        _ => None,
+    }
+}
+
+fn refused(mailbox: &Mailbox, what: core::fmt::Arguments<'_>, why: Refusal) {
+    dev_warn!(
+        mailbox.memdev().as_ref(),
+        "dynamic capacity: {} is refused: {}\n",
+        what,
+        Text(why)
+    );
+}
+
+fn malformed(mailbox: &Mailbox, why: Malformed) -> SendError {
+    dev_warn!(
+        mailbox.memdev().as_ref(),
+        "dynamic capacity: {}\n",
+        Text(why)
+    );
+    SendError::Failed(EPROTO)
+}
+
+/// Does what the exchange owes the device. Returns whether the log has to be read again.
+fn do_duties(
+    exchange: &mut Exchange<KVec<Entry>>,
+    mailbox: &Mailbox,
+    buffer: &mut [u8],
+    now: u64,
+) -> Result<bool, SendError> {
+    loop {
+        let reply = match exchange.duty() {
+            Duty::Nothing => return Ok(false),
+            Duty::ReadLog => return Ok(true),
+            Duty::Standing => {
+                let pending = read_pending(mailbox, buffer)?;
+                exchange.standing(pending);
+                continue;
+            }
+            Duty::Accept => {
+                let mut spans = exchange.accepting().map(|extent| extent.span).peekable();
+                send_ranges(mailbox, ADD_RESPONSE, &mut spans, buffer)
+            }
+            Duty::Refuse => {
+                let mut none = core::iter::empty().peekable();
+                send_ranges(mailbox, ADD_RESPONSE, &mut none, buffer)
+            }
+        };
+        exchange.answered(reply, now);
+    }
+}
+
+/// Gives ranges back.
+fn release(
+    mailbox: &Mailbox,
+    spans: &mut Peekable<impl Iterator<Item = Span>>,
+    buffer: &mut [u8],
+) -> Reply {
+    if spans.peek().is_none() {
+        return Reply::Done;
+    }
+    send_ranges(mailbox, RELEASE, spans, buffer)
+}
+
+/// Sends a command with a list of ranges, in as many parts as it takes.
+fn send_ranges(
+    mailbox: &Mailbox,
+    opcode: u16,
+    spans: &mut Peekable<impl Iterator<Item = Span>>,
+    buffer: &mut [u8],
+) -> Reply {
+    loop {
+        let Some(length) = payload::ranges(spans, buffer) else {
+            return Reply::Failed;
+        };
+        let payload = buffer.get(..length).unwrap_or_default();
+        match mailbox.send(opcode, payload, &mut []) {
+            Ok(_) if spans.peek().is_some() => {}
+            Ok(_) => return Reply::Done,
+            Err(SendError::Refused(_)) => return Reply::Refused,
+            Err(SendError::Failed(_)) => return Reply::Failed,
+        }
+    }
+}
+
+/// How many extents wait for an answer, as the device counts them.
+fn read_pending(mailbox: &Mailbox, buffer: &mut [u8]) -> Result<u32, SendError> {
+    let configuration = read_configuration(mailbox, buffer)?.ok_or(SendError::Failed(EPROTO))?;
+    let length = mailbox.send(GET_EXTENT_LIST, &list::request(0, 0), buffer)?;
+    let answer = buffer.get(..length).unwrap_or_default();
+    let page = list::Page::parse(0, answer).map_err(|why| malformed(mailbox, why))?;
+    Ok(configuration.pending(page.total))
+}
+
+/// The device's configuration; `None` if it has no dynamic capacity.
+pub fn read_configuration(
+    mailbox: &Mailbox,
+    buffer: &mut [u8],
+) -> Result<Option<Configuration>, SendError> {
+    let mut configuration = Configuration::default();
+    loop {
+        let length = match mailbox.send(GET_CONFIGURATION, &configuration.request(), buffer) {
+            Ok(length) => length,
+            Err(SendError::Refused(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let answer = buffer.get(..length).unwrap_or_default();
+        let more = configuration
+            .take(answer)
+            .map_err(|why| malformed(mailbox, why))?;
+        if !more {
+            return Ok(Some(configuration));
+        }
+    }
+}
+
+/// All extents that the device lists as ours.
+fn read_list(mailbox: &Mailbox, buffer: &mut [u8]) -> Result<KVec<Extent>, SendError> {
+    let mut extents = KVec::new();
+    let mut generation = None;
+    loop {
+        let start = u32::try_from(extents.len()).map_err(Error::from)?;
+        let count = u32::try_from(list::extents_in(buffer.len())).map_err(Error::from)?;
+        let length = mailbox.send(GET_EXTENT_LIST, &list::request(start, count), buffer)?;
+        let answer = buffer.get(..length).unwrap_or_default();
+        let page = list::Page::parse(start, answer).map_err(|why| malformed(mailbox, why))?;
+        if generation
+            .replace(page.generation)
+            .is_some_and(|before| before != page.generation)
+        {
+            // It changed meanwhile.
+            extents.clear();
+            generation = None;
+            continue;
+        }
+        let before = extents.len();
+        for extent in page.extents() {
+            let extent = extent.map_err(|why| malformed(mailbox, why))?;
+            extents.push(extent, GFP_KERNEL).map_err(Error::from)?;
+        }
+        let complete = u32::try_from(extents.len()).is_ok_and(|length| length >= page.total);
+        if complete || extents.len() == before || extents.len() >= EXTENTS as usize {
+            return Ok(extents);
+        }
+    }
+}
