@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The lab as a whole: everything made, guests can be booted.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -9,6 +11,8 @@ use std::thread;
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 use std::time::Instant;
+
+use rustix::fs::MemfdFlags;
 
 use crate::accelerator;
 use crate::binaries;
@@ -28,6 +32,7 @@ use crate::modules::Found;
 use crate::modules::Modules;
 use crate::qemu;
 use crate::qemu::Accelerator;
+use crate::topology::MemoryDevice;
 use crate::topology::Topology;
 use crate::tree::Kernel;
 use crate::tree::Tree;
@@ -215,6 +220,25 @@ impl Lab {
         Ok(guest)
     }
 
+    /// Boots two guests at once whose memory devices are the same: each finds there what the other wrote.
+    ///
+    /// # Errors
+    /// As [`Self::boot`].
+    pub fn boot_pair(&self, mut boot: Boot) -> Result<(Guest, Guest)> {
+        // In memory, and open until both QEMUs have opened them as well.
+        let files: Vec<File> = boot
+            .topology
+            .memory_devices_mut()
+            .map(share)
+            .collect::<Result<_>>()?;
+        let (one, other) = thread::scope(|scope| {
+            let other = scope.spawn(|| self.boot(boot.clone()));
+            (self.boot(boot.clone()), join(other))
+        });
+        drop(files);
+        Ok((one?, other?))
+    }
+
     /// Tells whether the kernel runs under `accelerator`: its agent answers before `deadline`.
     pub(crate) fn boots_under(
         &self,
@@ -280,6 +304,21 @@ impl Lab {
             &self.events,
         )
     }
+}
+
+/// Puts all memory of a device into a file that has no name.
+fn share(device: &mut MemoryDevice) -> Result<File> {
+    let failed =
+        |error: rustix::io::Errno| Error::file("create in memory", "lab-shared")(error.into());
+    let file = rustix::fs::memfd_create("lab-shared", MemfdFlags::CLOEXEC).map_err(failed)?;
+    rustix::fs::ftruncate(&file, device.bytes()).map_err(failed)?;
+    let file = File::from(file);
+    device.file = Some(format!(
+        "/proc/{}/fd/{}",
+        std::process::id(),
+        file.as_raw_fd()
+    ));
+    Ok(file)
 }
 
 /// What the cache holds for guests.

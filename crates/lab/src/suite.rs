@@ -62,10 +62,17 @@ pub struct Test {
     name: String,
     boot: Boot,
     alone: bool,
-    steps: Box<Steps>,
+    steps: Steps,
 }
 
-type Steps = dyn Fn(&Guest) -> Result<()> + Send + Sync;
+/// What a test does, with how many guests.
+enum Steps {
+    One(Box<WithOne>),
+    Two(Box<WithTwo>),
+}
+
+type WithOne = dyn Fn(&Guest) -> Result<()> + Send + Sync;
+type WithTwo = dyn Fn(&Guest, &Guest) -> Result<()> + Send + Sync;
 
 impl Test {
     /// A test: a sentence about behaviour, what to boot, what to do.
@@ -78,7 +85,21 @@ impl Test {
             name: name.into(),
             boot,
             alone: false,
-            steps: Box::new(steps),
+            steps: Steps::One(Box::new(steps)),
+        }
+    }
+
+    /// A test with two guests that are up at once and share the memory of their memory devices: see [`Lab::boot_pair`].
+    pub fn pair(
+        name: impl Into<String>,
+        boot: Boot,
+        steps: impl Fn(&Guest, &Guest) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            boot,
+            alone: true,
+            steps: Steps::Two(Box::new(steps)),
         }
     }
 
@@ -129,37 +150,67 @@ impl House {
                 .map_err(|error| error.to_string())
         });
         let lab = lab.as_ref().map_err(Clone::clone)?;
-        let guest = self.take(lab, test).map_err(|error| error.to_string())?;
-        self.events.emit(&Event::TestStarted {
-            test: test.name.clone(),
-            guest: guest.id(),
-        });
+        match &test.steps {
+            Steps::One(steps) => {
+                let guest = self.take(lab, test).map_err(|error| error.to_string())?;
+                self.judge(test, &[&guest], || {
+                    steps(&guest)?;
+                    if test.alone {
+                        Ok(())
+                    } else {
+                        check_left_as_found(&guest)
+                    }
+                })?;
+                if !test.alone {
+                    self.give_back(test.boot.clone(), guest);
+                }
+            }
+            Steps::Two(steps) => {
+                let (one, other) = lab
+                    .boot_pair(test.boot.clone())
+                    .map_err(|error| error.to_string())?;
+                self.judge(test, &[&one, &other], || steps(&one, &other))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a test's steps, and looks at the kernels' logs afterwards.
+    fn judge(
+        &self,
+        test: &Test,
+        guests: &[&Guest],
+        steps: impl FnOnce() -> Result<()>,
+    ) -> Result<(), String> {
+        for guest in guests {
+            self.events.emit(&Event::TestStarted {
+                test: test.name.clone(),
+                guest: guest.id(),
+            });
+        }
         let started = Instant::now();
-        let log = guest.kernel_log().map_or(0, |log| log.len());
-        let result = (test.steps)(&guest)
+        let logs: Vec<(&Guest, usize)> = guests
+            .iter()
+            .map(|guest| (*guest, guest.kernel_log().map_or(0, |log| log.len())))
+            .collect();
+        let result = steps()
             .and_then(|()| {
-                if test.alone {
-                    Ok(())
-                } else {
-                    check_left_as_found(&guest)
-                }
+                logs.iter()
+                    .filter(|(guest, _)| !guest.is_gone())
+                    .try_for_each(|(guest, log)| guest.assert_clean_log(*log))
             })
-            .and_then(|()| {
-                if guest.is_gone() {
-                    Ok(())
-                } else {
-                    guest.assert_clean_log(log)
-                }
-            })
-            .map_err(|error| format!("{error}\n{}", evidence(&guest, log)));
+            .map_err(|error| {
+                let evidence: Vec<String> = logs
+                    .iter()
+                    .map(|(guest, log)| evidence(guest, *log))
+                    .collect();
+                format!("{error}\n{}", evidence.join("\n"))
+            });
         self.events.emit(&Event::TestEnded {
             test: test.name.clone(),
             failure: result.as_ref().err().cloned(),
             seconds: guest::since(started),
         });
-        if result.is_ok() && !test.alone {
-            self.give_back(test.boot.clone(), guest);
-        }
         result
     }
 

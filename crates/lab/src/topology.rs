@@ -76,6 +76,8 @@ pub struct MemoryDevice {
     pub dynamic: Option<DynamicCapacity>,
     /// The host reserves nothing for it: memory far larger than the host's.
     pub sparse: bool,
+    /// The file that all its memory is in, for guests that share it; memory of its own otherwise.
+    pub file: Option<String>,
 }
 
 /// Dynamic capacity of a device: `cxl-add-dynamic-capacity` and `cxl-release-dynamic-capacity` of QEMU's monitor act on it,
@@ -99,6 +101,19 @@ pub struct Window {
     pub granularity: Option<u64>,
 }
 
+impl MemoryDevice {
+    /// Bytes of all kinds of memory that it has.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let dynamic = self.dynamic.map(|dynamic| dynamic.bytes);
+        let labels = self.persistent.map(|_| MIB);
+        [self.volatile, self.persistent, labels, dynamic]
+            .into_iter()
+            .flatten()
+            .sum()
+    }
+}
+
 impl Topology {
     /// All memory devices, in order.
     pub fn memory_devices(&self) -> impl Iterator<Item = &MemoryDevice> {
@@ -108,6 +123,17 @@ impl Topology {
             .flat_map(|device| match device {
                 Device::Memory(device) => std::slice::from_ref(device),
                 Device::Switch(switch) => &switch.devices,
+            })
+    }
+
+    /// All memory devices, to change them.
+    pub(crate) fn memory_devices_mut(&mut self) -> impl Iterator<Item = &mut MemoryDevice> {
+        self.host_bridges
+            .iter_mut()
+            .flat_map(|bridge| &mut bridge.ports)
+            .flat_map(|device| match device {
+                Device::Memory(device) => std::slice::from_mut(device),
+                Device::Switch(switch) => &mut switch.devices,
             })
     }
 
@@ -252,23 +278,22 @@ impl Arguments {
         let mut options = vec![format!(
             "cxl-type3,bus={bus},id=memory-{serial:x},sn={serial:#x}"
         )];
+        let mut memory = Memory {
+            device,
+            arguments: self,
+            given: 0,
+        };
         if let Some(bytes) = device.volatile {
-            let backend = format!("volatile-{serial:x}");
-            self.backend(&backend, bytes, device.sparse);
+            let backend = memory.backend("volatile", bytes);
             options.push(format!("volatile-memdev={backend}"));
         }
         if let Some(bytes) = device.persistent {
-            let (backend, labels) = (
-                format!("persistent-{serial:x}"),
-                format!("labels-{serial:x}"),
-            );
-            self.backend(&backend, bytes, device.sparse);
-            self.backend(&labels, MIB, false);
+            let backend = memory.backend("persistent", bytes);
+            let labels = memory.backend("labels", MIB);
             options.push(format!("persistent-memdev={backend},lsa={labels}"));
         }
         if let Some(DynamicCapacity { bytes, regions }) = device.dynamic {
-            let backend = format!("dynamic-{serial:x}");
-            self.backend(&backend, bytes, device.sparse);
+            let backend = memory.backend("dynamic", bytes);
             options.push(format!(
                 "volatile-dc-memdev={backend},num-dc-regions={regions}"
             ));
@@ -285,6 +310,34 @@ impl Arguments {
                 size(bytes)
             ),
         );
+    }
+}
+
+/// The memory of one device, one kind after the other.
+struct Memory<'a> {
+    device: &'a MemoryDevice,
+    arguments: &'a mut Arguments,
+    /// The bytes of the device's file that have their use.
+    given: u64,
+}
+
+impl Memory<'_> {
+    /// Adds memory of one kind, and returns its name.
+    fn backend(&mut self, kind: &str, bytes: u64) -> String {
+        let id = format!("{kind}-{:x}", self.device.serial);
+        match &self.device.file {
+            None => self.arguments.backend(&id, bytes, self.device.sparse),
+            Some(file) => self.arguments.push(
+                "-object",
+                format!(
+                    "memory-backend-file,id={id},size={},share=on,mem-path={file},offset={}",
+                    size(bytes),
+                    self.given
+                ),
+            ),
+        }
+        self.given += bytes;
+        id
     }
 }
 

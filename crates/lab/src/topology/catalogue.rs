@@ -271,6 +271,7 @@ fn memory(number: u64, bytes: u64) -> MemoryDevice {
         persistent: None,
         dynamic: None,
         sparse: false,
+        file: None,
     }
 }
 

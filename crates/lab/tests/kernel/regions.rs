@@ -398,6 +398,7 @@ fn interleaves() -> Topology {
         persistent: None,
         dynamic: None,
         sparse: false,
+        file: None,
     };
     let bridge = |ports| HostBridge {
         decoders_for_one_port: true,
