@@ -18,6 +18,8 @@ pub struct Binaries {
     pub agent: PathBuf,
     /// The project's tool.
     pub cxlr: PathBuf,
+    /// What manages the fabric, for a guest behind a switch.
+    pub fabric_manager: PathBuf,
     /// What plays the scripts of random walks.
     pub walk: PathBuf,
 }
@@ -48,6 +50,8 @@ pub fn ensure(repository: &Path, events: &Events) -> Result<Binaries> {
                 "-p",
                 "cxlr",
                 "-p",
+                "fabric-manager",
+                "-p",
                 "walk",
             ])
             .arg("--target-dir")
@@ -61,6 +65,7 @@ pub fn ensure(repository: &Path, events: &Events) -> Result<Binaries> {
     Ok(Binaries {
         agent: built.join("lab-agent"),
         cxlr: built.join("cxlr"),
+        fabric_manager: built.join("fabric-manager"),
         walk: built.join("walk"),
     })
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The fabric's side of dynamic capacity: a device offers memory to the guest and asks for it back, by QEMU's monitor.
-//!
-//! QEMU knows no tags in these commands. They come with a fabric manager's commands, through a switch.
+//! The fabric's side of dynamic capacity: a device offers memory to the guest and asks for it back, by QEMU's monitor
+//! ([`DcRegion`]) or by a fabric manager's commands, through a switch ([`manager`]). Tags come with the latter only.
+
+pub mod manager;
 
 use qapi::qmp;
 

@@ -36,7 +36,7 @@ pub struct Contents<'a> {
     pub later_tools: Option<&'a Path>,
     /// The tree whose kernel is booted.
     pub tree: &'a Tree,
-    /// Agent, tool and walk.
+    /// The project's own programs.
     pub binaries: &'a Binaries,
     /// The project's modules, where they are to be installed.
     pub modules: Option<&'a Modules>,
@@ -66,8 +66,14 @@ pub fn build(contents: &Contents<'_>) -> Result<Image> {
             .folder(folder, 0o755)
             .map_err(Error::file("add to the image", folder))?;
     }
-    add(&mut archive, "usr/local/bin/cxlr", &contents.binaries.cxlr)?;
-    add(&mut archive, "usr/local/bin/walk", &contents.binaries.walk)?;
+    let binaries = contents.binaries;
+    for program in [&binaries.cxlr, &binaries.fabric_manager, &binaries.walk] {
+        add(
+            &mut archive,
+            &format!("usr/local/bin/{}", name(program)),
+            program,
+        )?;
+    }
     if let Some(modules) = contents.modules {
         let folder = format!("usr/lib/modules/{release}/updates");
         archive
