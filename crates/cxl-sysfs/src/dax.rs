@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::path::PathBuf;
 
+use region_policy::extent::Tag;
+
 use crate::device::DAX_DEVICES;
 use crate::device::Device;
 use crate::error::Result;
@@ -34,6 +36,8 @@ pub struct DaxDevice {
     pub state: Option<String>,
     /// What kmem says in `hotplug`, the other spelling of the same.
     pub hotplug: Option<String>,
+    /// The tag of the dynamic capacity that it is made of.
+    pub tag: Option<Tag>,
 }
 
 impl DaxDevice {
@@ -60,6 +64,7 @@ impl DaxDevice {
             ranges: ranges(&device)?,
             state: optional(device.text("state"))?,
             hotplug: optional(device.text("hotplug"))?,
+            tag: optional(device.tag("uuid"))?.flatten(),
         })
     }
 

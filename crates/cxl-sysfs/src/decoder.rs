@@ -2,8 +2,11 @@
 //! Decoders: where addresses are mapped. Root decoders are the platform's windows; those of switches and endpoints are
 //! given to one region each.
 
+use region_policy::matrix::PartitionMode;
+
 use crate::device::Device;
 use crate::error::Result;
+use crate::memdev::DYNAMIC_PARTITION;
 use crate::text;
 use crate::tree::optional;
 
@@ -62,6 +65,8 @@ pub struct RootDecoder {
     pub next_ram_region: Option<String>,
     /// The name the kernel gives to the next persistent region; `None` where it creates none here.
     pub next_pmem_region: Option<String>,
+    /// The name of the next region over dynamic capacity; `None` where nobody creates one here.
+    pub next_dc_region: Option<String>,
 }
 
 impl RootDecoder {
@@ -79,6 +84,7 @@ impl RootDecoder {
             )?,
             next_ram_region: optional(device.name("create_ram_region"))?.flatten(),
             next_pmem_region: optional(device.name("create_pmem_region"))?.flatten(),
+            next_dc_region: optional(device.name("create_dc_region"))?.flatten(),
         })
     }
 }
@@ -119,7 +125,7 @@ pub struct EndpointDecoder {
     pub port: String,
     /// Where and how it maps.
     pub mapping: Mapping,
-    /// The partition that it draws from: `ram`, `pmem`; `None` where it was never chosen.
+    /// The partition that it draws from: `ram`, `pmem`, `dynamic_ram_a`; `None` where it was never chosen.
     pub mode: Option<String>,
     /// First device address of its capacity.
     pub dpa_resource: Option<u64>,
@@ -145,6 +151,15 @@ impl EndpointDecoder {
             dpa_size,
             region: optional(device.name("region"))?.flatten(),
         })
+    }
+}
+
+/// The word for the partition of an endpoint decoder that draws from it.
+#[must_use]
+pub fn mode(mode: PartitionMode) -> &'static str {
+    match mode {
+        PartitionMode::Ram | PartitionMode::Pmem => mode.as_str(),
+        PartitionMode::DynamicCapacity => DYNAMIC_PARTITION,
     }
 }
 

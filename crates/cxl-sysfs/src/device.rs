@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use region_policy::extent::Tag;
+
 use crate::error::Error;
 use crate::error::Result;
 use crate::text;
@@ -115,6 +117,14 @@ impl<'tree> Device<'tree> {
     /// As [`Device::parsed`].
     pub fn node(&self, name: &str) -> Result<Option<u32>> {
         self.parsed(name, "a NUMA node", text::node)
+    }
+
+    /// A tag, `None` where it is all zeros.
+    ///
+    /// # Errors
+    /// As [`Device::parsed`].
+    pub fn tag(&self, name: &str) -> Result<Option<Tag>> {
+        self.parsed(name, "a tag", text::tag)
     }
 
     /// The name of another device, `None` where the line is empty.

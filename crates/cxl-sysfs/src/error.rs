@@ -160,7 +160,7 @@ fn refusal(path: &Path, value: &str, errno: Errno) -> Option<(&'static str, &'st
         .unwrap_or_default();
     let advice = match (attribute, errno) {
         (_, Errno::INTR) => ("the operation was interrupted by a signal", "run it again"),
-        ("create_ram_region" | "create_pmem_region", Errno::BUSY) => (
+        ("create_ram_region" | "create_pmem_region" | "create_dc_region", Errno::BUSY) => (
             "the kernel hands out region names one by one, and another program took this one first",
             "run it again when the other program is done",
         ),
@@ -192,6 +192,14 @@ fn refusal(path: &Path, value: &str, errno: Errno) -> Option<(&'static str, &'st
             "the memdev has less free capacity than that",
             "choose a smaller size, or destroy a region on this memdev",
         ),
+        ("decoder", Errno::BUSY) => (
+            "a decoder changes its partition only while it holds no capacity",
+            "give its capacity back: echo 0 > /sys/bus/cxl/devices/decoderX.Y/dpa_size",
+        ),
+        ("decoder", Errno::OPNOTSUPP) => (
+            "a device with two static partitions has no room for a third",
+            "choose another memdev",
+        ),
         ("mode", Errno::NXIO | Errno::INVAL) => (
             "the memdev has no partition of this type",
             "choose another memdev, or repartition this one",
@@ -218,7 +226,11 @@ fn refusal(path: &Path, value: &str, errno: Errno) -> Option<(&'static str, &'st
             "all targets must be set, and the processor must be able to invalidate its caches",
             "inside a virtual machine, hide the hypervisor flag (-cpu max,-hypervisor)",
         ),
-        ("online_type", Errno::BUSY) => (
+        ("online_type", Errno::PERM) => (
+            "the fabric wants dynamic capacity back some day, and memory in a kernel zone may never come back",
+            "choose online_movable, or insist: cxlr create-region --allow-kernel-zones",
+        ),
+        ("online_type" | "allow_kernel_zones", Errno::BUSY) => (
             "the policy is fixed while cxl_dax_kmem_region holds the region",
             "unplug and unbind it first: cxlr destroy-region REGION",
         ),

@@ -6,7 +6,7 @@
 //! - [`text`] turns the text of an attribute into a value; it never touches a file.
 //! - [`tree`] is the seam: a [`Tree`] can be read, listed, followed and written. [`Sysfs`] is the real one,
 //!   below any root folder; tests use an in-memory one (feature `fixture`).
-//! - [`port`], [`decoder`], [`memdev`], [`region`], [`dax`] and [`memory`] each know one kind of object.
+//! - [`port`], [`decoder`], [`memdev`], [`region`], [`extent`], [`dax`] and [`memory`] each know one kind of object.
 //! - [`goal`] is what a device shall be, in the words of `region-policy`.
 //! - [`snapshot`] reads the whole machine at once and answers questions that span objects.
 //! - [`uevent`] waits for the kernel to say that something changed; nothing here sleeps and hopes.
@@ -18,6 +18,7 @@ pub mod dax;
 pub mod decoder;
 pub mod device;
 pub mod error;
+pub mod extent;
 #[cfg(feature = "fixture")]
 pub mod fixture;
 pub mod goal;

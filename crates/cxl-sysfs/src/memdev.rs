@@ -3,9 +3,14 @@
 
 use std::path::Path;
 
+use region_policy::matrix::PartitionMode;
+
 use crate::device::Device;
 use crate::error::Result;
 use crate::tree::optional;
+
+/// The partition that dynamic capacity is given from: a folder of the memdev, and the mode of a decoder that draws from it.
+pub const DYNAMIC_PARTITION: &str = "dynamic_ram_a";
 
 /// A CXL memory device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub struct Memdev {
     pub ram_size: u64,
     /// Persistent capacity in bytes.
     pub pmem_size: u64,
+    /// How much dynamic capacity there can be, in bytes; 0 where the device or the kernel has none.
+    pub dynamic_size: u64,
     /// The NUMA node that the device hangs on, which is not the node of its memory.
     pub numa_node: Option<u32>,
     /// What the device says about its firmware.
@@ -40,10 +47,23 @@ impl Memdev {
                 .map(|host| host.to_string_lossy().into_owned()),
             ram_size: capacity(device, "ram/size")?,
             pmem_size: capacity(device, "pmem/size")?,
+            dynamic_size: capacity(device, &format!("{DYNAMIC_PARTITION}/size"))?,
             numa_node: optional(device.node("numa_node"))?.flatten(),
             firmware_version: optional(device.name("firmware_version"))?.flatten(),
             enabled: device.driver()?.is_some(),
         })
+    }
+}
+
+impl Memdev {
+    /// Capacity of a partition, in bytes.
+    #[must_use]
+    pub fn capacity(&self, mode: PartitionMode) -> u64 {
+        match mode {
+            PartitionMode::Ram => self.ram_size,
+            PartitionMode::Pmem => self.pmem_size,
+            PartitionMode::DynamicCapacity => self.dynamic_size,
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub struct SysramRegion {
     pub driver: Option<String>,
     /// The policy; `None` until it is set.
     pub online_type: Option<OnlineType>,
+    /// Whether the policy may be for kernel zones: always, unless the region is over dynamic capacity.
+    pub allow_kernel_zones: bool,
 }
 
 /// The device on which the mode of a region that applications map is set before its dax devices exist.
@@ -117,6 +119,7 @@ impl SysramRegion {
         Ok(Some(Self {
             driver: device.driver()?,
             online_type: OnlineType::parse(word.as_bytes()),
+            allow_kernel_zones: device.flag("allow_kernel_zones")?,
             name,
         }))
     }

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use region_policy::matrix::PartitionMode;
 use region_policy::online_type::OnlineType;
 
 use crate::dax;
 use crate::dax::DaxDevice;
+use crate::decoder;
 use crate::decoder::EndpointDecoder;
 use crate::decoder::RootDecoder;
 use crate::decoder::SwitchDecoder;
@@ -16,6 +18,7 @@ use crate::device::CXL_DRIVERS;
 use crate::device::DAX_DRIVERS;
 use crate::device::Device;
 use crate::error::Result;
+use crate::extent::Extent;
 use crate::memdev::Memdev;
 use crate::memory;
 use crate::port::Port;
@@ -40,6 +43,8 @@ pub struct Snapshot {
     pub memdevs: Vec<Memdev>,
     /// Regions.
     pub regions: Vec<Region>,
+    /// What the host has of dynamic capacity.
+    pub extents: Vec<Extent>,
     /// Dax devices, from CXL or not.
     pub dax_devices: Vec<DaxDevice>,
     /// Drivers of the CXL bus, by name.
@@ -100,6 +105,8 @@ impl Snapshot {
             self.memdevs.push(Memdev::read(device, name, link)?);
         } else if text::id(name, "region").is_some() {
             self.regions.push(Region::read(device, name, &parent)?);
+        } else if text::id_pair(name, "extent").is_some() {
+            self.extents.extend(Extent::read(device.tree(), name)?);
         } else if text::id_pair(name, "decoder").is_some() {
             if text::id(&parent, "root").is_some() {
                 self.root_decoders
@@ -213,14 +220,32 @@ impl Snapshot {
         path
     }
 
+    /// The extents of a region.
+    pub fn extents_of<'a>(&'a self, region: &str) -> impl Iterator<Item = &'a Extent> {
+        self.extents
+            .iter()
+            .filter(move |extent| extent.region == region)
+    }
+
+    /// What a region's memory is; `None` where nobody can tell yet, or where this kernel has another word for it.
+    ///
+    /// The core has no word for dynamic capacity: the decoders of its memdevs tell.
+    #[must_use]
+    pub fn partition_mode(&self, region: &Region) -> Option<PartitionMode> {
+        let mode = region.mode.as_deref().or_else(|| {
+            let target = region.targets.iter().flatten().next()?;
+            self.endpoint_decoder(target)?.mode.as_deref()
+        })?;
+        PartitionMode::ALL
+            .into_iter()
+            .find(|known| decoder::mode(*known) == mode)
+    }
+
     /// Free capacity of a memdev's partition in bytes: what its decoders have not taken.
     #[must_use]
-    pub fn free_capacity(&self, memdev: &Memdev, mode: &str) -> u64 {
-        let capacity = match mode {
-            "ram" => memdev.ram_size,
-            "pmem" => memdev.pmem_size,
-            _ => 0,
-        };
+    pub fn free_capacity(&self, memdev: &Memdev, mode: PartitionMode) -> u64 {
+        let capacity = memdev.capacity(mode);
+        let mode = decoder::mode(mode);
         let taken: u64 = match self.endpoint_of(&memdev.name) {
             Some(endpoint) => self
                 .decoders_of(&endpoint.name)

@@ -3,6 +3,8 @@
 
 use std::cmp::Ordering;
 
+use region_policy::extent::Tag;
+
 /// A number as sysfs prints it: decimal, or hexadecimal behind `0x`.
 ///
 /// ```
@@ -41,6 +43,24 @@ pub fn node(text: &str) -> Option<Option<u32>> {
         text => number(text)
             .and_then(|node| u32::try_from(node).ok())
             .map(Some),
+    }
+}
+
+/// A tag, where the kernel says "none" with zeros.
+///
+/// Outer `None`: not a tag at all. Inner `None`: no tag.
+///
+/// ```
+/// let none = "00000000-0000-0000-0000-000000000000\n";
+/// assert_eq!(cxl_sysfs::text::tag(none), Some(None));
+/// assert_eq!(cxl_sysfs::text::tag("none"), None);
+/// ```
+#[must_use]
+pub fn tag(text: &str) -> Option<Option<Tag>> {
+    const NONE: &str = "00000000-0000-0000-0000-000000000000";
+    match text.trim() {
+        NONE => Some(None),
+        text => Tag::parse(text.as_bytes()).map(Some),
     }
 }
 

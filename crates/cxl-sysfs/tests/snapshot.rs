@@ -10,6 +10,7 @@ use cxl_sysfs::Sysfs;
 use cxl_sysfs::Tree;
 use cxl_sysfs::fixture::Machine;
 use cxl_sysfs::fixture::Topology;
+use region_policy::matrix::PartitionMode;
 use region_policy::online_type::OnlineType;
 
 const MIB: u64 = 1 << 20;
@@ -108,7 +109,7 @@ fn what_a_region_takes_is_no_longer_free() {
         let memdev = snapshot.memdev("mem0").expect("mem0");
         let window = snapshot.root_decoder("decoder0.1").expect("a window");
         (
-            snapshot.free_capacity(memdev, "ram"),
+            snapshot.free_capacity(memdev, PartitionMode::Ram),
             snapshot
                 .free_ranges(window)
                 .iter()

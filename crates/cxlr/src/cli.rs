@@ -16,6 +16,7 @@ use clap::builder::PossibleValue;
 use clap_complete::Shell;
 use cxl_sysfs::Goal;
 use region_policy::dax_mode::DaxMode;
+use region_policy::extent::Tag;
 use region_policy::online_type::OnlineType;
 
 use crate::problem::EXIT_STATUS;
@@ -92,6 +93,20 @@ pub enum Command {
     /// Nothing is taken apart unless all memory of all named regions could be unplugged. Regions that share a memdev are
     /// destroyed latest first, as the hardware demands.
     DestroyRegion(DestroyRegion),
+
+    /// Show what the host has of dynamic capacity
+    ///
+    /// A region over dynamic capacity starts empty. The fabric gives it memory, extent by extent, and asks for it back. Extents
+    /// with a tag belong together.
+    Extents(Extents),
+
+    /// Give extents back to the fabric
+    ///
+    /// Extents with a tag go together. Memory in use is freed first; what cannot be freed stays, and is named.
+    ReleaseExtents(ReleaseExtents),
+
+    /// Show extents that are there, and then what becomes of them, as it happens, until it is stopped
+    Monitor,
 
     /// Print the manual page
     #[command(hide = true)]
@@ -182,6 +197,10 @@ pub struct Policy {
     #[arg(long, visible_alias = "auto-online", value_parser = online_type(), value_name = "ONLINE_TYPE")]
     pub online_type: Option<OnlineType>,
 
+    /// Let dynamic capacity into a kernel zone (online, online_kernel), from which it may never come back
+    #[arg(long)]
+    pub allow_kernel_zones: bool,
+
     /// What applications find with devdax: decided before the first dax device is there [default: devdax]
     #[arg(long, value_parser = dax_mode(), value_name = "DAX_MODE")]
     pub dax_mode: Option<DaxMode>,
@@ -211,6 +230,30 @@ pub struct DestroyRegion {
     pub dry_run: bool,
 }
 
+/// Options of `extents`.
+#[derive(Debug, Args)]
+pub struct Extents {
+    /// A region [default: all]
+    #[arg(value_name = "REGION")]
+    pub region: Option<String>,
+}
+
+/// Options of `release-extents`.
+#[derive(Debug, Args)]
+pub struct ReleaseExtents {
+    /// A region
+    #[arg(value_name = "REGION")]
+    pub region: String,
+
+    /// Only those with this tag
+    #[arg(long, value_parser = tag, value_name = "UUID", conflicts_with = "id")]
+    pub tag: Option<Tag>,
+
+    /// Only the one with this number, and those that belong to it
+    #[arg(long, value_name = "N")]
+    pub id: Option<u32>,
+}
+
 /// The partition that memdevs give from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Type {
@@ -218,13 +261,15 @@ pub enum Type {
     Ram,
     /// Persistent memory
     Pmem,
+    /// Dynamic capacity: the region starts empty, and the fabric gives it memory and takes it back
+    Dc,
 }
 
 /// Who takes a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Driver {
     /// cxl_sysram_region: system RAM under the region's own policy; the stock drivers under the same policy where it is
-    /// not loaded [default for ram]
+    /// not loaded [default for ram and dc]
     Sysram,
     /// cxl_devdax_region: applications map the memory themselves, and it never becomes system RAM; the stock drivers where
     /// it is not loaded, which do not promise the latter
@@ -233,6 +278,11 @@ pub enum Driver {
     Auto,
     /// Nobody: the region stays committed and unused
     None,
+}
+
+fn tag(text: &str) -> Result<Tag, &'static str> {
+    Tag::parse(text.as_bytes())
+        .ok_or("a tag looks like 5be13bce-ae34-4a77-b6c3-16df975fcf1a, and is not all zeros")
 }
 
 /// Five groups of hexadecimal digits.

@@ -21,8 +21,10 @@ use crate::cli::Command;
 use crate::cli::CreateRegion;
 use crate::cli::DestroyRegion;
 use crate::cli::Driver;
+use crate::cli::Extents;
 use crate::cli::Hotplug;
 use crate::cli::Policy;
+use crate::cli::ReleaseExtents;
 use crate::cli::Type;
 use crate::interrupt::Interrupt;
 use crate::list;
@@ -33,6 +35,8 @@ use crate::plan::attach::Way;
 use crate::plan::create::Request;
 use crate::problem::Problem;
 use crate::problem::Refusal;
+use crate::release;
+use crate::release::Which;
 use crate::settings;
 use crate::transaction;
 
@@ -48,6 +52,13 @@ pub fn run(cli: &Cli) -> Result<(), Problem> {
         Command::Bind(options) => bind(cli, &tree, options),
         Command::Hotplug(options) => hotplug(cli, &tree, options),
         Command::DestroyRegion(options) => destroy_region(cli, &tree, options),
+        Command::Extents(options) => show_extents(cli, &tree, options),
+        Command::ReleaseExtents(options) => release_extents(cli, &tree, options),
+        Command::Monitor => {
+            release::there_can_be_any(&Snapshot::read(&tree)?)?;
+            let mut out = io::stdout().lock();
+            crate::monitor::run(&tree, tree.is_live(), cli.json, &mut out)
+        }
         Command::Man => output(|out| out.write_all(&manual_page()?)),
         Command::Completions { shell } => {
             let mut completions = Vec::new();
@@ -149,6 +160,39 @@ fn destroy_region(cli: &Cli, tree: &Sysfs, options: &DestroyRegion) -> Result<()
     output(|out| writeln!(out, "destroyed {}", options.regions.join(" ")))
 }
 
+fn show_extents(cli: &Cli, tree: &Sysfs, options: &Extents) -> Result<(), Problem> {
+    let snapshot = Snapshot::read(tree)?;
+    let extents = if let Some(region) = &options.region {
+        release::extents_of(&snapshot, region)?
+    } else {
+        release::there_can_be_any(&snapshot)?;
+        snapshot.extents.iter().collect()
+    };
+    if cli.json {
+        return print_json(&extents.into_iter().map(list::json::extent).collect());
+    }
+    output(|out| {
+        extents
+            .into_iter()
+            .try_for_each(|extent| writeln!(out, "{}", list::text::extent_line(extent)))
+    })
+}
+
+fn release_extents(cli: &Cli, tree: &Sysfs, options: &ReleaseExtents) -> Result<(), Problem> {
+    let (_lock, interrupt) = begin(tree)?;
+    let which = match (options.tag, options.id) {
+        (Some(tag), _) => Which::Tagged(tag),
+        (None, Some(number)) => Which::Numbered(number),
+        (None, None) => Which::All,
+    };
+    let chosen = release::choose(&Snapshot::read(tree)?, &options.region, which)?;
+    release::run(tree, &interrupt, &chosen)?;
+    if cli.json {
+        return print_json(&json!({ "released": chosen }));
+    }
+    output(|out| writeln!(out, "gave back {}", chosen.join(" ")))
+}
+
 /// Takes the lock before anything is read, so that the snapshot still holds when it is acted upon.
 fn begin(tree: &Sysfs) -> Result<(cxl_sysfs::tree::Guard, Interrupt), Problem> {
     let lock = tree.lock().map_err(|error| match error {
@@ -172,11 +216,11 @@ fn request(tree: &dyn Tree, options: &CreateRegion) -> Result<Request, Problem> 
     let mode = match options.mode {
         Type::Ram => PartitionMode::Ram,
         Type::Pmem => PartitionMode::Pmem,
+        Type::Dc => PartitionMode::DynamicCapacity,
     };
-    let driver = options.driver.unwrap_or(if mode == PartitionMode::Ram {
-        Driver::Sysram
-    } else {
-        Driver::Auto
+    let driver = options.driver.unwrap_or(match mode {
+        PartitionMode::Ram | PartitionMode::DynamicCapacity => Driver::Sysram,
+        PartitionMode::Pmem => Driver::Auto,
     });
     let wanted = wanted(driver, options.policy);
     let uuid = match (mode, &options.uuid) {
@@ -206,14 +250,23 @@ fn request(tree: &dyn Tree, options: &CreateRegion) -> Result<Request, Problem> 
 fn wanted(driver: Driver, policy: Policy) -> Wanted {
     let Policy {
         online_type,
+        allow_kernel_zones,
         dax_mode,
     } = policy;
+    if allow_kernel_zones && driver != Driver::Sysram {
+        usage("--allow-kernel-zones needs --driver sysram");
+    }
     if dax_mode.is_some() && driver != Driver::Devdax {
         usage("--dax-mode needs --driver devdax");
     }
     match (driver, online_type) {
         (Driver::Sysram, online_type) => {
-            Wanted::Sysram(online_type.unwrap_or(OnlineType::OnlineMovable))
+            let online_type = online_type.unwrap_or(OnlineType::OnlineMovable);
+            if allow_kernel_zones {
+                Wanted::SysramForGood(online_type)
+            } else {
+                Wanted::Sysram(online_type)
+            }
         }
         (Driver::Auto, Some(online_type)) => Wanted::Stock(online_type),
         (Driver::Auto, None) => Wanted::StockDefault,
@@ -238,7 +291,7 @@ fn usage(message: &str) -> ! {
 /// The driver on the dax bus that is to have the region's memory, if the user said so.
 fn dax_driver_of(wanted: Wanted) -> Option<&'static str> {
     match wanted {
-        Wanted::Sysram(_) | Wanted::Stock(_) => Some("kmem"),
+        Wanted::Sysram(_) | Wanted::SysramForGood(_) | Wanted::Stock(_) => Some("kmem"),
         Wanted::Devdax(mode) => Some(mode.driver()),
         Wanted::StockDefault | Wanted::Nothing => None,
     }

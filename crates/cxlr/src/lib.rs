@@ -8,6 +8,7 @@
 //! - [`transaction`] writes it, and undoes it in reverse when a step fails.
 //! - [`settings`] are the system's own that it holds for a moment, and puts back even after a kill.
 //! - [`list`] shows a snapshot, for people and for programs.
+//! - [`release`] gives extents of dynamic capacity back, and [`monitor`] shows them come and go.
 //! - [`command`] joins these for each subcommand.
 //! - [`problem`] is what can go wrong, and the exit status that tells it.
 
@@ -16,8 +17,10 @@ pub mod command;
 pub mod interrupt;
 pub mod list;
 pub mod man;
+pub mod monitor;
 pub mod plan;
 pub mod problem;
+pub mod release;
 pub mod settings;
 pub mod size;
 pub mod transaction;

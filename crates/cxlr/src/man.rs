@@ -35,6 +35,12 @@ const SECTIONS: [(&str, &[&str]); 4] = [
              device goes to the driver of its mode and to no other, and kmem refuses it as long as the region has that driver. \
              The mode can be changed later, in dax_regionN/dax_mode. With the stock driver kmem is kept from the device by \
              drivers_autoprobe, as above, until the mode's driver has it; afterwards nothing keeps it from kmem.",
+            "A region over dynamic capacity (-t dc) starts empty, and only the region drivers make one. The fabric gives it memory \
+             and takes it back while it is there; each extent without a tag, and each set of extents with one, is a dax device \
+             of its own. release-extents is not a transaction: what went back is the fabric's. Each set of extents goes whole \
+             or stays whole, and those that stay are named. monitor sees extents by looking after every event of the kernel: \
+             of two changes in one moment it may show the later one only. Destroying the region gives nothing back: the host \
+             keeps what it has for the next region, until the fabric asks for it.",
             "Where kmem has neither state nor hotplug, unplugging takes blocks offline one by one; when one refuses, those \
              before it go back into their zones. Another agent can see, and use, the blocks in between.",
             "Success is counted: after each change all blocks of the device are read, and one that is not as asked for \
@@ -47,7 +53,7 @@ const SECTIONS: [(&str, &[&str]); 4] = [
             "0: done, and verified by counting.",
             "1: a step failed; all steps before it were undone.",
             "2: the command line is wrong; nothing was tried.",
-            "3: a step failed, and so did undoing it; the report names what is left.",
+            "3: a step failed, and so did undoing it, or an extent could not be given back; the report names what is left.",
             "4: refused before anything was written: not found, not possible, not supported.",
         ],
     ),
@@ -58,6 +64,9 @@ const SECTIONS: [(&str, &[&str]); 4] = [
             "cxlr create-region -t ram --online-type online_movable mem0 mem1",
             "cxlr create-region -s 16G serial:0x100",
             "cxlr create-region --driver devdax --dax-mode fsdev mem0",
+            "cxlr create-region -t dc mem0 --online-type online_movable",
+            "cxlr release-extents region0 --tag 5be13bce-ae34-4a77-b6c3-16df975fcf1a",
+            "cxlr monitor --json",
             "cxlr hotplug region0 unplugged",
             "cxlr destroy-region region0 region1",
         ],

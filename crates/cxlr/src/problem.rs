@@ -11,7 +11,7 @@ pub const OK: u8 = 0;
 pub const UNDONE: u8 = 1;
 /// The command line is wrong; nothing was tried. (clap's own number.)
 pub const USAGE: u8 = 2;
-/// Something failed on the way, and undoing it failed as well: the report says what is left.
+/// Something failed on the way, and not everything could be undone or done: the report says what is left.
 pub const LEFT: u8 = 3;
 /// Refused before anything was written: not found, not possible, not supported.
 pub const REFUSED: u8 = 4;
@@ -22,7 +22,7 @@ Exit status:
   0  done, and verified by counting
   1  a step failed; all steps before it were undone
   2  the command line is wrong; nothing was tried
-  3  a step failed, and so did undoing it; the report names what is left
+  3  a step failed, and so did undoing it, or an extent could not be given back; the report names what is left
   4  refused before anything was written: not found, not possible, not supported";
 
 /// Why a command did not do what was asked.
@@ -34,6 +34,8 @@ pub enum Problem {
     Refused(Refusal),
     /// A step failed.
     Failed(Box<Failure>),
+    /// Extents that were to be given back stay: their names, and what the kernel says of each.
+    Kept(Vec<(String, String)>),
     /// The result could not be printed.
     Output(std::io::Error),
 }
@@ -119,7 +121,7 @@ impl Problem {
         match self {
             Self::Unreadable(_) | Self::Refused(_) => REFUSED,
             Self::Failed(failure) if failure.left.is_empty() => UNDONE,
-            Self::Failed(_) => LEFT,
+            Self::Failed(_) | Self::Kept(_) => LEFT,
             Self::Output(_) => UNDONE,
         }
     }
@@ -152,6 +154,22 @@ impl fmt::Display for Problem {
             }
             Self::Refused(refusal) => refusal.fmt(formatter),
             Self::Failed(failure) => failure.fmt(formatter),
+            Self::Kept(extents) => {
+                formatter.write_str("not all extents were given back:")?;
+                for (name, state) in extents {
+                    write!(formatter, "\n          - {name}: {state}")?;
+                }
+                advice(
+                    formatter,
+                    Some(
+                        "memory is given back when nobody uses it any more: every page moved away, every mapping closed",
+                    ),
+                    Some(
+                        "stop what uses it, and ask again; the kernel's log names what is in the way: dmesg",
+                    ),
+                )?;
+                formatter.write_str("\n  state:  the others were given back")
+            }
             Self::Output(error) => write!(formatter, "cannot print the result: {error}"),
         }
     }

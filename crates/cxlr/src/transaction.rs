@@ -196,7 +196,12 @@ fn unbind(tree: &dyn Tree, driver: &str, device: &str) -> Result<(), Trouble> {
 
 fn look_up(tree: &dyn Tree, devices: &Devices) -> cxl_sysfs::Result<Vec<DaxDevice>> {
     match devices {
-        Devices::OfRegion(region) => dax::of_region(tree, region),
+        Devices::OfRegion(region) => {
+            let mut devices = dax::of_region(tree, region)?;
+            // The dax bus keeps one without memory in a region whose memory comes and goes.
+            devices.retain(|device| device.size > 0);
+            Ok(devices)
+        }
         Devices::Named(name) => Ok(vec![DaxDevice::read(tree, name)?]),
     }
 }

@@ -44,6 +44,33 @@ fn two_memdevs() -> Topology {
         .window(4 * GIB, 256, &["hb0", "hb1"])
 }
 
+/// A memdev whose memory comes and goes.
+fn dynamic_memdev() -> Machine {
+    Topology::new()
+        .host_bridge("hb0")
+        .dynamic_memdev("hb0", 2 * GIB)
+        .window(4 * GIB, 256, &["hb0"])
+        .region_drivers()
+        .build()
+}
+
+/// What has no memory until the fabric gives some.
+fn empty_creations() -> Vec<Case> {
+    let sysram = Wanted::Sysram(OnlineType::OnlineMovable);
+    vec![
+        (
+            "dynamic capacity",
+            dynamic_memdev,
+            dynamic_request("mem0", sysram),
+        ),
+        (
+            "dynamic capacity, for good",
+            dynamic_memdev,
+            dynamic_request("mem0", Wanted::SysramForGood(OnlineType::OnlineKernel)),
+        ),
+    ]
+}
+
 fn creations() -> Vec<Case> {
     let sysram = Wanted::Sysram(OnlineType::OnlineMovable);
     vec![
@@ -178,7 +205,9 @@ fn a_region_is_created_and_its_memory_is_as_asked_for() {
                 );
                 assert_eq!(machine.dax_ids(), 0, "{what}: names are taken back");
             }
-            Wanted::Nothing => assert_eq!(snapshot.dax_devices.len(), 0, "{what}"),
+            Wanted::SysramForGood(_) | Wanted::Nothing => {
+                assert_eq!(snapshot.dax_devices.len(), 0, "{what}");
+            }
         }
         let settings = |looks: &Looks| {
             looks
@@ -203,7 +232,7 @@ fn a_region_is_created_and_its_memory_is_as_asked_for() {
 
 #[test]
 fn creating_is_undone_wherever_it_fails() {
-    for (what, machine, request) in creations() {
+    for (what, machine, request) in creations().into_iter().chain(empty_creations()) {
         let machine = machine();
         let snapshot = Snapshot::read(&machine).expect("a snapshot");
         let steps = plan::create::plan(&snapshot, &request).expect(what).steps;
@@ -214,7 +243,7 @@ fn creating_is_undone_wherever_it_fails() {
 
 #[test]
 fn destroying_is_undone_wherever_it_fails() {
-    for (what, machine, request) in creations() {
+    for (what, machine, request) in creations().into_iter().chain(empty_creations()) {
         let machine = machine();
         create(&machine, &request);
         let steps = destroy_steps(&machine, &["region0"]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! JSON with the key names of `cxl list` and `daxctl list` where they have them, and our own where they have none.
 //!
-//! Our own keys: `driver`, `policy`, `sysram_region`, `locked` on a region; `driver`, `plug_state`, `memblocks`, `nodes` on a
+//! Our own keys: `driver`, `policy`, `sysram_region`, `extents`, `locked` on a region; `dynamic_ram_a_size` on a memdev; `driver`, `uuid`, `plug_state`, `memblocks`, `nodes` on a
 //! dax device; `system` for what belongs to the whole machine. Numbers are decimal and sizes are bytes, as `cxl list` prints
 //! them without `-u`.
 
@@ -10,10 +10,12 @@ use cxl_sysfs::decoder::EndpointDecoder;
 use cxl_sysfs::decoder::Mapping;
 use cxl_sysfs::decoder::RootDecoder;
 use cxl_sysfs::decoder::SwitchDecoder;
+use cxl_sysfs::extent::Extent;
 use cxl_sysfs::memdev::Memdev;
 use cxl_sysfs::port::Port;
 use cxl_sysfs::port::PortKind;
 use cxl_sysfs::region::Region;
+use region_policy::matrix::PartitionMode;
 use region_policy::online_type::Configured;
 use serde::Serialize;
 use serde_json::Map;
@@ -141,6 +143,10 @@ fn memdev(memdev: &Memdev) -> Value {
         .with("memdev", &memdev.name)
         .with("pmem_size", Some(memdev.pmem_size).filter(|size| *size > 0))
         .with("ram_size", Some(memdev.ram_size).filter(|size| *size > 0))
+        .with(
+            "dynamic_ram_a_size",
+            Some(memdev.dynamic_size).filter(|size| *size > 0),
+        )
         .with("serial", memdev.serial)
         .with("numa_node", memdev.numa_node)
         .with("host", &memdev.host)
@@ -247,7 +253,10 @@ fn region_object(listing: &Listing, region: &Region) -> Value {
         .with("region", &region.name)
         .with("resource", region.resource)
         .with("size", region.size)
-        .with("type", &region.mode)
+        .with(
+            "type",
+            snapshot.partition_mode(region).map(PartitionMode::as_str),
+        )
         .with("interleave_ways", region.interleave_ways)
         .with("interleave_granularity", region.interleave_granularity)
         .with(
@@ -285,7 +294,33 @@ fn region_object(listing: &Listing, region: &Region) -> Value {
         .with("locked", region.locked.then_some(true))
         .with("root decoder", &region.decoder)
         .with("mappings", mappings.collect::<Vec<_>>())
+        .with("extents", extents(listing, region))
         .with("daxregion", dax_region(listing, region))
+        .value()
+}
+
+/// Where there can be any.
+fn extents(listing: &Listing, region: &Region) -> Option<Vec<Value>> {
+    let snapshot = &listing.snapshot;
+    let dynamic = snapshot.partition_mode(region) == Some(PartitionMode::DynamicCapacity);
+    dynamic.then(|| snapshot.extents_of(&region.name).map(extent).collect())
+}
+
+/// An extent.
+#[must_use]
+pub fn extent(extent: &Extent) -> Value {
+    Object::default()
+        .with("extent", &extent.name)
+        .with("region", &extent.region)
+        .with("id", extent.number)
+        .with("offset", extent.offset)
+        .with("length", extent.length)
+        .with("uuid", extent.tag.map(|tag| tag.to_string()))
+        .with(
+            "sequence",
+            Some(extent.sequence).filter(|sequence| *sequence > 0),
+        )
+        .with("state", &extent.state)
         .value()
 }
 
@@ -346,6 +381,7 @@ fn dax_device(listing: &Listing, device: &DaxDevice) -> Value {
             "plug_state",
             device.state.as_ref().or(device.hotplug.as_ref()),
         )
+        .with("uuid", device.tag.map(|tag| tag.to_string()))
         .with("memblocks", census)
         .with("nodes", listing.nodes.get(&device.name))
         .with(

@@ -6,9 +6,11 @@ use std::fmt::Write;
 use cxl_sysfs::Snapshot;
 use cxl_sysfs::dax::DaxDevice;
 use cxl_sysfs::decoder::RootDecoder;
+use cxl_sysfs::extent::Extent;
 use cxl_sysfs::memdev::Memdev;
 use cxl_sysfs::port::PortKind;
 use cxl_sysfs::region::Region;
+use region_policy::matrix::PartitionMode;
 use region_policy::online_type::Configured;
 
 use super::Listing;
@@ -164,7 +166,8 @@ fn drivers(snapshot: &Snapshot) -> String {
 
 fn memdev_line(snapshot: &Snapshot, memdev: &Memdev) -> String {
     let mut line = format!("{}  serial {:#x}", memdev.name, memdev.serial);
-    for (mode, size) in [("ram", memdev.ram_size), ("pmem", memdev.pmem_size)] {
+    for mode in PartitionMode::ALL {
+        let size = memdev.capacity(mode);
         if size > 0 {
             let free = snapshot.free_capacity(memdev, mode);
             let _ = write!(line, "  {mode} {}", Size(size));
@@ -239,7 +242,9 @@ fn region_branch(listing: &Listing, region: &Region) -> Branch {
     let mut line = format!(
         "{}  {}",
         region.name,
-        region.mode.as_deref().unwrap_or("of unknown type")
+        snapshot
+            .partition_mode(region)
+            .map_or("of unknown type", PartitionMode::as_str)
     );
     if region.size > 0 {
         let _ = write!(line, " {}", Size(region.size));
@@ -274,9 +279,13 @@ fn region_branch(listing: &Listing, region: &Region) -> Branch {
     if !targets.is_empty() {
         below.push(Branch::leaf(format!("targets {}", targets.join(" "))));
     }
+    let extents = snapshot
+        .extents_of(&region.name)
+        .map(|extent| Branch::leaf(extent_line(extent)));
     let devices = snapshot
         .dax_devices_of(&region.name)
         .map(|device| dax(listing, device));
+    let devices = extents.chain(devices);
     match (&region.sysram, &region.devdax) {
         (Some(sysram), _) => below.push(Branch {
             line: format!(
@@ -299,6 +308,25 @@ fn region_branch(listing: &Listing, region: &Region) -> Branch {
         (None, None) => below.extend(devices),
     }
     Branch { line, below }
+}
+
+/// An extent as people read it.
+#[must_use]
+pub fn extent_line(extent: &Extent) -> String {
+    let mut line = format!(
+        "{}  {} at {:#x}",
+        extent.name,
+        Size(extent.length),
+        extent.offset
+    );
+    if let Some(tag) = extent.tag {
+        let _ = write!(line, "  tag {tag}");
+    }
+    if extent.sequence > 0 {
+        let _ = write!(line, "  sequence {}", extent.sequence);
+    }
+    let _ = write!(line, "  {}", extent.state);
+    line
 }
 
 /// A target as the memdev that people know, with the decoder that the kernel knows.
@@ -327,6 +355,9 @@ fn dax(listing: &Listing, device: &DaxDevice) -> Branch {
     }
     if let Some(node) = device.target_node {
         let _ = write!(line, "  node {node}");
+    }
+    if let Some(tag) = device.tag {
+        let _ = write!(line, "  tag {tag}");
     }
     let below = listing
         .blocks

@@ -11,6 +11,8 @@
 //!   always put back; other memory that is hot-plugged in that moment is treated in the same way.
 //! - **The stock drivers as they are**: the system's default decides.
 //!
+//! Over dynamic capacity there are region drivers only, and the region starts empty: nothing is waited for, and nothing counted.
+//!
 //! For memory that applications map there are two: the region drivers (`cxl_devdax_region`, `cxl_dax_device_region`), which
 //! set the mode before there is a dax device, and keep it from ever becoming system RAM; and the stock driver, with the dax bus
 //! kept from giving the new device to kmem until the mode's driver has taken it.
@@ -42,6 +44,8 @@ pub const DAX_DEVICE: &str = "cxl_dax_device_region";
 pub enum Wanted {
     /// System RAM under this policy, through region drivers if there are any.
     Sysram(OnlineType),
+    /// System RAM that the fabric wants back some day, in a kernel zone, from which it may never come back.
+    SysramForGood(OnlineType),
     /// Dax devices for applications, in this mode, through region drivers if there are any.
     Devdax(DaxMode),
     /// The stock driver, under this policy.
@@ -57,6 +61,10 @@ pub enum Wanted {
 pub enum Way {
     /// Region drivers.
     RegionDrivers(OnlineType),
+    /// Region drivers, over dynamic capacity.
+    Dynamic(OnlineType),
+    /// The same, with the policy's kernel zone allowed.
+    DynamicForGood(OnlineType),
     /// The stock drivers, with system-wide settings held.
     Held(OnlineType),
     /// Region drivers, for applications.
@@ -79,41 +87,40 @@ impl Way {
         wanted: Wanted,
         mode: PartitionMode,
     ) -> Result<Self, Refusal> {
-        let has = |driver: &str| snapshot.cxl_drivers.iter().any(|name| name == driver);
-        let needs_kmem = || {
-            if snapshot.dax_drivers.iter().any(|name| name == "kmem") {
-                return Ok(());
-            }
-            Err(Refusal::new(
-                "kmem is not loaded",
-                "kmem makes dax devices system RAM",
-                "load it: modprobe kmem",
-            )
-            .at(super::dax_driver("kmem").display().to_string()))
-        };
-        let served = |driver: RegionDriver| {
-            driver.admits(mode).map_err(|unserved| {
-                Refusal::new(
-                    unserved.to_string(),
-                    "each driver serves its own types of region",
-                    "choose another --driver or --type",
-                )
-            })
-        };
         match wanted {
-            Wanted::Sysram(online_type) => {
-                served(RegionDriver::Sysram)?;
-                needs_kmem()?;
-                if has(RegionDriver::Sysram.name()) && has(DAX_KMEM) {
-                    Ok(Self::RegionDrivers(online_type))
-                } else {
-                    Ok(Self::Held(online_type))
+            Wanted::Sysram(online_type) | Wanted::SysramForGood(online_type) => {
+                served(RegionDriver::Sysram, mode)?;
+                needs_kmem(snapshot)?;
+                let ours = has(snapshot, RegionDriver::Sysram.name()) && has(snapshot, DAX_KMEM);
+                let for_good = matches!(wanted, Wanted::SysramForGood(_));
+                if mode == PartitionMode::DynamicCapacity {
+                    return if ours {
+                        Self::dynamic(online_type, for_good)
+                    } else {
+                        Err(no_region_drivers(RegionDriver::Sysram))
+                    };
                 }
+                if for_good {
+                    return Err(Refusal::new(
+                        format!("nothing keeps a {mode} region out of kernel zones"),
+                        "only the memory of a region over dynamic capacity is wanted back by others",
+                        "leave out --allow-kernel-zones",
+                    ));
+                }
+                Ok(if ours {
+                    Self::RegionDrivers(online_type)
+                } else {
+                    Self::Held(online_type)
+                })
             }
             Wanted::Devdax(dax_mode) => {
-                served(RegionDriver::Devdax)?;
-                if has(RegionDriver::Devdax.name()) && has(DAX_DEVICE) {
+                served(RegionDriver::Devdax, mode)?;
+                let ours = has(snapshot, RegionDriver::Devdax.name()) && has(snapshot, DAX_DEVICE);
+                if ours {
                     return Ok(Self::DevdaxDrivers(dax_mode));
+                }
+                if mode == PartitionMode::DynamicCapacity {
+                    return Err(no_region_drivers(RegionDriver::Devdax));
                 }
                 let driver = dax_mode.driver();
                 if snapshot.dax_drivers.iter().all(|name| name != driver) {
@@ -134,14 +141,29 @@ impl Way {
                         "leave out --online-type",
                     ));
                 }
-                needs_kmem()?;
+                needs_kmem(snapshot)?;
                 Ok(Self::Held(online_type))
             }
             Wanted::StockDefault => {
-                served(RegionDriver::Stock)?;
+                served(RegionDriver::Stock, mode)?;
                 Ok(Self::Plain)
             }
             Wanted::Nothing => Ok(Self::Unbound),
+        }
+    }
+
+    /// System RAM over dynamic capacity, in a zone that suits it.
+    fn dynamic(online_type: OnlineType, for_good: bool) -> Result<Self, Refusal> {
+        match online_type {
+            OnlineType::Offline | OnlineType::OnlineMovable => Ok(Self::Dynamic(online_type)),
+            OnlineType::Online | OnlineType::OnlineKernel if for_good => {
+                Ok(Self::DynamicForGood(online_type))
+            }
+            OnlineType::Online | OnlineType::OnlineKernel => Err(Refusal::new(
+                format!("{online_type} may put the region's memory into a kernel zone"),
+                "the fabric wants dynamic capacity back some day, and memory in a kernel zone may never come back",
+                "choose --online-type online_movable, or insist with --allow-kernel-zones",
+            )),
         }
     }
 
@@ -151,6 +173,14 @@ impl Way {
         match self {
             Self::RegionDrivers(policy) => format!(
                 "cxl_sysram_region and cxl_dax_kmem_region: the policy {policy} is set before the memory exists, and kept"
+            ),
+            Self::Dynamic(policy) => format!(
+                "cxl_sysram_region and cxl_dax_kmem_region: what the fabric gives comes {policy}, extent by extent, and goes \
+                 back when it asks"
+            ),
+            Self::DynamicForGood(policy) => format!(
+                "cxl_sysram_region and cxl_dax_kmem_region: what the fabric gives comes {policy}, extent by extent, and may \
+                 never go back"
             ),
             Self::Held(policy) => format!(
                 "no region drivers in use: the stock cxl_region, and kmem while the system default is held at {policy}; \
@@ -174,7 +204,9 @@ impl Way {
     #[must_use]
     pub fn driver(self) -> Option<&'static str> {
         match self {
-            Self::RegionDrivers(_) => Some(RegionDriver::Sysram.name()),
+            Self::RegionDrivers(_) | Self::Dynamic(_) | Self::DynamicForGood(_) => {
+                Some(RegionDriver::Sysram.name())
+            }
             Self::DevdaxDrivers(_) => Some(RegionDriver::Devdax.name()),
             Self::Held(_) | Self::HeldDevdax(_) | Self::Plain => Some(RegionDriver::Stock.name()),
             Self::Unbound => None,
@@ -186,6 +218,10 @@ impl Way {
     pub fn steps(self, snapshot: &Snapshot, region: &str, mode: PartitionMode) -> Vec<Step> {
         match self {
             Self::RegionDrivers(policy) => region_drivers(region, policy),
+            Self::Dynamic(policy) => dynamic(region, policy, None),
+            Self::DynamicForGood(policy) => {
+                dynamic(region, policy, Some(allow_kernel_zones(region)))
+            }
             Self::Held(policy) => held(region, policy),
             Self::DevdaxDrivers(dax_mode) => devdax_drivers(region, dax_mode),
             Self::HeldDevdax(dax_mode) => held_devdax(region, dax_mode),
@@ -193,6 +229,41 @@ impl Way {
             Self::Unbound => Vec::new(),
         }
     }
+}
+
+fn has(snapshot: &Snapshot, driver: &str) -> bool {
+    snapshot.cxl_drivers.iter().any(|name| name == driver)
+}
+
+fn served(driver: RegionDriver, mode: PartitionMode) -> Result<(), Refusal> {
+    driver.admits(mode).map_err(|unserved| {
+        Refusal::new(
+            unserved.to_string(),
+            "each driver serves its own types of region",
+            "choose another --driver or --type",
+        )
+    })
+}
+
+fn needs_kmem(snapshot: &Snapshot) -> Result<(), Refusal> {
+    if snapshot.dax_drivers.iter().any(|name| name == "kmem") {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "kmem is not loaded",
+        "kmem makes dax devices system RAM",
+        "load it: modprobe kmem",
+    )
+    .at(super::dax_driver("kmem").display().to_string()))
+}
+
+fn no_region_drivers(driver: RegionDriver) -> Refusal {
+    Refusal::new(
+        format!("{driver} is not loaded"),
+        "only region drivers know of dynamic capacity: others would use memory that is not there",
+        "load it: modprobe cxl_regions",
+    )
+    .at(super::cxl_driver(driver.name()).display().to_string())
 }
 
 fn region_drivers(region: &str, policy: OnlineType) -> Vec<Step> {
@@ -218,6 +289,36 @@ fn region_drivers(region: &str, policy: OnlineType) -> Vec<Step> {
         .even_if_it_fails(),
         verify(region, policy),
     ]
+}
+
+/// The region starts empty: its memory comes when the fabric gives it.
+fn dynamic(region: &str, policy: OnlineType, before: Option<Action>) -> Vec<Step> {
+    let sysram = sysram_region(region);
+    let mut steps = vec![give(region, RegionDriver::Sysram.name())];
+    steps.extend(before.map(|action| {
+        Step::new(
+            format!("allow the memory of {region} into kernel zones"),
+            action,
+        )
+    }));
+    steps.push(Step::new(
+        format!("set the policy {policy} of {region}"),
+        write(&sysram, "online_type", policy.as_str()),
+    ));
+    steps.push(
+        Step::new(
+            format!("give {sysram} to {DAX_KMEM}"),
+            bind(DAX_KMEM, &sysram, None),
+        )
+        .undone_by(vec![unplug(region), unbind(DAX_KMEM, &sysram)]),
+    );
+    steps
+}
+
+/// Lets a policy over dynamic capacity be for kernel zones.
+#[must_use]
+pub fn allow_kernel_zones(region: &str) -> Action {
+    write(&sysram_region(region), "allow_kernel_zones", "1")
 }
 
 fn held(region: &str, policy: OnlineType) -> Vec<Step> {
@@ -350,11 +451,12 @@ pub fn stock_again(region: &str, before: Option<Before>) -> Vec<Action> {
 /// The steps that give a region's memory back to `cxl_dax_kmem_region` as it was, for undoing.
 #[must_use]
 pub fn kmem_region_again(region: &str, before: Option<Before>) -> Vec<Action> {
-    let appears = Appears {
+    // Without memory before there is nothing to wait for: what the fabric gave went back to it.
+    let appears = before.map(|_| Appears {
         region: region.to_owned(),
         with_kmem: true,
-    };
-    let mut actions = vec![bind(DAX_KMEM, &sysram_region(region), Some(appears))];
+    });
+    let mut actions = vec![bind(DAX_KMEM, &sysram_region(region), appears)];
     // Its memory comes back as the policy says, and leaves again where it had been unplugged.
     actions.extend((before == Some(Before::Memory(Goal::Unplugged))).then(|| unplug(region)));
     actions

@@ -45,7 +45,7 @@ pub fn plan(
     wanted: Wanted,
 ) -> Result<Plan, Problem> {
     let region = destroy::find(snapshot, name)?;
-    let mode = check(region)?;
+    let mode = check(snapshot, region)?;
     let way = Way::choose(snapshot, wanted, mode)?;
     let steps = if is_there(tree, snapshot, region, way)? {
         Vec::new()
@@ -54,7 +54,7 @@ pub fn plan(
     } else {
         check_unmapped(snapshot, region)?;
         let (mut steps, before) = destroy::unplug_steps(tree, snapshot, region)?;
-        steps.extend(destroy::release(region, before));
+        steps.extend(destroy::release(snapshot, region, before));
         steps.extend(way.steps(snapshot, name, mode));
         steps
     };
@@ -62,7 +62,7 @@ pub fn plan(
 }
 
 /// What the region gives its memory from, where a driver can take it.
-fn check(region: &Region) -> Result<PartitionMode, Refusal> {
+fn check(snapshot: &Snapshot, region: &Region) -> Result<PartitionMode, Refusal> {
     let name = &region.name;
     let place = format!("{}/{name}", cxl_sysfs::device::CXL_DEVICES);
     if !region.committed {
@@ -73,10 +73,7 @@ fn check(region: &Region) -> Result<PartitionMode, Refusal> {
         )
         .at(place));
     }
-    let mode = PartitionMode::ALL
-        .into_iter()
-        .find(|mode| region.mode.as_deref() == Some(mode.as_str()));
-    mode.ok_or_else(|| {
+    snapshot.partition_mode(region).ok_or_else(|| {
         Refusal::new(
             format!("the type of {name} is not known"),
             "each driver serves its own types of region",
@@ -124,9 +121,11 @@ fn is_there(
     }
     Ok(match way {
         Way::Plain | Way::Unbound => true,
-        Way::RegionDrivers(policy) => region.sysram.as_ref().is_some_and(|sysram| {
-            sysram.driver.as_deref() == Some(DAX_KMEM) && sysram.online_type == Some(policy)
-        }),
+        Way::RegionDrivers(policy) | Way::Dynamic(policy) | Way::DynamicForGood(policy) => {
+            region.sysram.as_ref().is_some_and(|sysram| {
+                sysram.driver.as_deref() == Some(DAX_KMEM) && sysram.online_type == Some(policy)
+            })
+        }
         Way::DevdaxDrivers(mode) => {
             let devdax = region.devdax.as_ref();
             devdax.is_some_and(|devdax| devdax.driver.is_some() && devdax.dax_mode == Some(mode))

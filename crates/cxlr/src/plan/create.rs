@@ -2,8 +2,10 @@
 //! The plan for a new region.
 
 use cxl_sysfs::Snapshot;
+use cxl_sysfs::decoder;
 use cxl_sysfs::decoder::EndpointDecoder;
 use cxl_sysfs::decoder::RootDecoder;
+use cxl_sysfs::memdev::DYNAMIC_PARTITION;
 use cxl_sysfs::memdev::Memdev;
 use region_policy::matrix::PartitionMode;
 
@@ -74,12 +76,36 @@ pub fn plan(snapshot: &Snapshot, request: &Request) -> Result<Plan, Refusal> {
             "name as many memdevs as ways, or leave out --ways",
         ));
     }
+    if request.mode == PartitionMode::DynamicCapacity {
+        check_dynamic(snapshot, &memdevs)?;
+    }
     let way = Way::choose(snapshot, request.wanted, request.mode)?;
     let candidate = choose(snapshot, request, &memdevs)?;
     let region = next_region(candidate.decoder, request.mode)?.to_owned();
     let mut steps = create(&candidate, &region, request);
     steps.extend(way.steps(snapshot, &region, request.mode));
     Ok(Plan { region, way, steps })
+}
+
+/// What is different over dynamic capacity.
+fn check_dynamic(snapshot: &Snapshot, memdevs: &[&Memdev]) -> Result<(), Refusal> {
+    let mut decoders = snapshot.root_decoders.iter();
+    if decoders.all(|decoder| decoder.next_dc_region.is_none()) {
+        return Err(Refusal::new(
+            "no driver here makes regions over dynamic capacity",
+            "the kernel knows none of it: the module cxl_regions brings it",
+            "load it: modprobe cxl_regions",
+        )
+        .at("/sys/bus/cxl/devices/decoderX.Y/create_dc_region"));
+    }
+    if memdevs.len() > 1 {
+        return Err(Refusal::new(
+            format!("{} memdevs were named", memdevs.len()),
+            "a region over dynamic capacity has one memdev: what each gives and takes back is its own affair",
+            "create a region for each memdev",
+        ));
+    }
+    Ok(())
 }
 
 /// The window that was asked for, or the one with most room.
@@ -184,13 +210,7 @@ fn has_room<'a>(
         ordered,
         granularity,
     } = suited;
-    let size = space::size(
-        snapshot,
-        decoder,
-        &ordered,
-        request.mode.as_str(),
-        request.size,
-    )?;
+    let size = space::size(snapshot, decoder, &ordered, request.mode, request.size)?;
     let address = space::placement(snapshot, decoder, size).unwrap_or(u64::MAX);
     space::check_ports(snapshot, &ordered, address)?;
     let with_decoder = |memdev: &'a Memdev| Ok((memdev, space::next_decoder(snapshot, memdev)?));
@@ -208,24 +228,25 @@ fn has_room<'a>(
 
 /// The name of the next region, which is also the proof that the window takes such regions.
 fn next_region(decoder: &RootDecoder, mode: PartitionMode) -> Result<&str, Refusal> {
-    let (capable, next) = match mode {
-        PartitionMode::Ram => (decoder.cap_ram, decoder.next_ram_region.as_deref()),
-        PartitionMode::Pmem => (decoder.cap_pmem, decoder.next_pmem_region.as_deref()),
-        PartitionMode::DynamicCapacity => (false, None),
+    let ram = ("cap_ram", decoder.cap_ram);
+    let ((attribute, capable), next) = match mode {
+        PartitionMode::Ram => (ram, &decoder.next_ram_region),
+        PartitionMode::Pmem => (("cap_pmem", decoder.cap_pmem), &decoder.next_pmem_region),
+        PartitionMode::DynamicCapacity => (ram, &decoder.next_dc_region),
     };
-    next.filter(|_| capable).ok_or_else(|| {
+    next.as_deref().filter(|_| capable).ok_or_else(|| {
         Refusal::new(
             format!("{} takes no {mode} regions", decoder.name),
             "the platform's firmware says for each window which memory may be mapped there",
             "choose another root decoder, or leave out -d",
         )
-        .at(format!("/sys/bus/cxl/devices/{}/cap_{mode}", decoder.name))
+        .at(format!("/sys/bus/cxl/devices/{}/{attribute}", decoder.name))
     })
 }
 
 /// The steps up to and including the commit, in the order that the kernel wants.
 fn create(candidate: &Candidate<'_>, region: &str, request: &Request) -> Vec<Step> {
-    let mode = request.mode.as_str();
+    let mode = request.mode;
     let root = candidate.decoder.name.as_str();
     let ways = candidate.targets.len();
     let mut steps = vec![
@@ -275,23 +296,24 @@ fn target(
     position: usize,
     memdev: &Memdev,
     decoder: &EndpointDecoder,
-    mode: &str,
+    mode: PartitionMode,
     share: u64,
 ) -> Vec<Step> {
     let name = decoder.name.as_str();
+    let word = decoder::mode(mode);
     let mut steps = Vec::new();
-    if decoder.mode.as_deref() != Some(mode) {
+    if decoder.mode.as_deref() != Some(word) {
         // A decoder that was never used cannot be told so again: its mode has no meaning while it holds no capacity.
         let back = decoder
             .mode
             .iter()
-            .map(|before| write(name, "mode", before))
+            .map(|before| draw_from(memdev, name, before))
             .collect();
         let what = format!(
             "let {name} draw from the {mode} partition of {}",
             memdev.name
         );
-        steps.push(Step::new(what, write(name, "mode", mode)).undone_by(back));
+        steps.push(Step::new(what, draw_from(memdev, name, word)).undone_by(back));
     }
     steps.push(
         Step::new(
@@ -311,6 +333,19 @@ fn target(
         .even_if_it_fails(),
     );
     steps
+}
+
+/// Chooses the partition of an endpoint decoder. The core has no word for dynamic capacity: the memdev takes the decoder.
+fn draw_from(memdev: &Memdev, decoder: &str, word: &str) -> Action {
+    if word == DYNAMIC_PARTITION {
+        write(
+            &memdev.name,
+            &format!("{DYNAMIC_PARTITION}/decoder"),
+            decoder,
+        )
+    } else {
+        write(decoder, "mode", word)
+    }
 }
 
 /// Takes a target away; nothing where there is none.

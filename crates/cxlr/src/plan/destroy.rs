@@ -11,6 +11,7 @@ use cxl_sysfs::decoder;
 use cxl_sysfs::decoder::EndpointDecoder;
 use cxl_sysfs::region::Region;
 use region_policy::dax_mode::DaxMode;
+use region_policy::matrix::PartitionMode;
 use region_policy::matrix::RegionDriver;
 
 use super::Action;
@@ -40,7 +41,7 @@ pub fn plan(tree: &dyn Tree, snapshot: &Snapshot, names: &[String]) -> Result<Ve
         check(snapshot, region, names)?;
         let (steps, before) = unplug_steps(tree, snapshot, region)?;
         unplug.extend(steps);
-        take_apart.extend(release(region, before));
+        take_apart.extend(release(snapshot, region, before));
         take_apart.extend(free(snapshot, region));
         delete.push(Step::new(
             format!("delete {}", region.name),
@@ -64,7 +65,7 @@ fn find_all<'a>(snapshot: &'a Snapshot, names: &[String]) -> Result<Vec<&'a Regi
 }
 
 /// The region of that name.
-pub(super) fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Region, Refusal> {
+pub(crate) fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Region, Refusal> {
     snapshot.region(name).ok_or_else(|| {
         let known: Vec<&str> = snapshot
             .regions
@@ -82,6 +83,11 @@ pub(super) fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Region,
             format!("choose one of: {known}"),
         )
     })
+}
+
+/// Whether a region's memory comes and goes as the fabric says.
+pub(super) fn is_dynamic(snapshot: &Snapshot, region: &Region) -> bool {
+    snapshot.partition_mode(region) == Some(PartitionMode::DynamicCapacity)
 }
 
 /// The region's endpoint decoders by position.
@@ -150,6 +156,23 @@ pub(super) fn unplug_steps(
 ) -> Result<(Vec<Step>, Option<Before>), Problem> {
     let mut steps = Vec::new();
     let mut was = None;
+    let policy = region.sysram.as_ref().and_then(|sysram| sysram.online_type);
+    if let Some(policy) = policy.filter(|_| is_dynamic(snapshot, region)) {
+        // Devices come and go with what the fabric gives, so that none has a name to go back to.
+        let devices = Devices::OfRegion(region.name.clone());
+        let reach = |goal| Action::Reach {
+            devices: devices.clone(),
+            goal,
+        };
+        steps.push(
+            Step::new(
+                format!("unplug all memory of {}", region.name),
+                reach(Goal::Unplugged),
+            )
+            .undone_by(vec![reach(Goal::Plugged(policy))]),
+        );
+        return Ok((steps, None));
+    }
     for device in snapshot.dax_devices_of(&region.name) {
         if !device.is_system_ram() {
             let mode = device.driver.as_deref().and_then(DaxMode::of_driver);
@@ -183,7 +206,7 @@ pub(super) fn unplug_steps(
 }
 
 /// Takes the region from its drivers, the inner one first.
-pub(super) fn release(region: &Region, before: Option<Before>) -> Vec<Step> {
+pub(super) fn release(snapshot: &Snapshot, region: &Region, before: Option<Before>) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut policy = None;
     if let Some(sysram) = &region.sysram {
@@ -217,6 +240,10 @@ pub(super) fn release(region: &Region, before: Option<Before>) -> Vec<Step> {
         } else {
             vec![attach::bind(driver, &region.name, None)]
         };
+        let sysram = region.sysram.as_ref();
+        if is_dynamic(snapshot, region) && sysram.is_some_and(|sysram| sysram.allow_kernel_zones) {
+            undo.push(attach::allow_kernel_zones(&region.name));
+        }
         if let Some(policy) = policy {
             undo.push(write(
                 &attach::sysram_region(&region.name),

@@ -15,6 +15,7 @@ use region_policy::transition;
 use super::Action;
 use super::Devices;
 use super::Step;
+use super::destroy;
 use crate::problem::Problem;
 use crate::problem::Refusal;
 
@@ -111,11 +112,20 @@ fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Result<Vec<&'a DaxDevice>, Re
     {
         return Ok(vec![device]);
     }
-    let devices: Vec<&DaxDevice> = snapshot.dax_devices_of(name).collect();
+    let devices: Vec<&DaxDevice> = snapshot
+        .dax_devices_of(name)
+        // The dax bus keeps one without memory in a region whose memory comes and goes.
+        .filter(|device| device.size > 0)
+        .collect();
     if !devices.is_empty() {
         return Ok(devices);
     }
     Err(match snapshot.region(name) {
+        Some(region) if destroy::is_dynamic(snapshot, region) => Refusal::new(
+            format!("{name} has no memory now"),
+            "a region over dynamic capacity has the memory that the fabric gives to it",
+            format!("wait for some: cxlr monitor; or look at what {name} has: cxlr extents {name}"),
+        ),
         Some(region) => Refusal::new(
             format!("{name} has no dax device"),
             format!(

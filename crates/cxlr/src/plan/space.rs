@@ -8,6 +8,7 @@ use cxl_sysfs::decoder::RootDecoder;
 use cxl_sysfs::memdev::Memdev;
 use cxl_sysfs::port::Port;
 use cxl_sysfs::port::PortKind;
+use region_policy::matrix::PartitionMode;
 
 use crate::problem::Refusal;
 use crate::size::Size;
@@ -58,7 +59,12 @@ pub fn next_decoder<'a>(
 
 /// The most that a region of these memdevs can have in this window, in bytes.
 #[must_use]
-pub fn largest(snapshot: &Snapshot, decoder: &RootDecoder, memdevs: &[&Memdev], mode: &str) -> u64 {
+pub fn largest(
+    snapshot: &Snapshot,
+    decoder: &RootDecoder,
+    memdevs: &[&Memdev],
+    mode: PartitionMode,
+) -> u64 {
     let ways = memdevs.len() as u64;
     let share = memdevs
         .iter()
@@ -91,7 +97,7 @@ pub fn size(
     snapshot: &Snapshot,
     decoder: &RootDecoder,
     memdevs: &[&Memdev],
-    mode: &str,
+    mode: PartitionMode,
     asked: Option<Size>,
 ) -> Result<u64, Refusal> {
     let ways = memdevs.len() as u64;
@@ -148,13 +154,19 @@ pub fn size(
     Ok(size)
 }
 
-fn no_capacity(snapshot: &Snapshot, memdev: &Memdev, mode: &str, free: u64, share: u64) -> Refusal {
-    let capacity = if mode == "ram" {
-        memdev.ram_size
-    } else {
-        memdev.pmem_size
-    };
-    let place = format!("/sys/bus/cxl/devices/{}/{mode}/size", memdev.name);
+fn no_capacity(
+    snapshot: &Snapshot,
+    memdev: &Memdev,
+    mode: PartitionMode,
+    free: u64,
+    share: u64,
+) -> Refusal {
+    let capacity = memdev.capacity(mode);
+    let place = format!(
+        "/sys/bus/cxl/devices/{}/{}/size",
+        memdev.name,
+        decoder::mode(mode)
+    );
     if capacity == 0 {
         return Refusal::new(
             format!("{} has no {mode} capacity", memdev.name),

@@ -42,6 +42,14 @@ pub fn request(memdevs: &[&str], wanted: Wanted) -> Request {
     }
 }
 
+/// The same, over dynamic capacity.
+pub fn dynamic_request(memdev: &str, wanted: Wanted) -> Request {
+    Request {
+        mode: PartitionMode::DynamicCapacity,
+        ..request(&[memdev], wanted)
+    }
+}
+
 /// Plans a region and creates it.
 pub fn create(machine: &Machine, request: &Request) -> Plan {
     let snapshot = Snapshot::read(machine).expect("a snapshot");

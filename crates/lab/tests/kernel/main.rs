@@ -10,6 +10,7 @@ mod data;
 mod descriptors;
 mod devdax;
 mod dynamic_capacity;
+mod fabric;
 mod fault;
 mod firmware;
 mod hmem;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         descriptors::tests(),
         devdax::tests(),
         dynamic_capacity::tests(),
+        fabric::tests(),
         firmware::tests(),
         hmem::tests(),
         injection::tests(),

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The fabric from both sides: what its manager offers through a switch, and what `cxlr` makes of it.
+
+use lab::Boot;
+use lab::Error;
+use lab::Guest;
+use lab::Result;
+use lab::fabric::Extent;
+use lab::fabric::manager::Held;
+use lab::fabric::manager::Manager;
+use lab::guest;
+use lab::suite::Test;
+use lab::topology::MIB;
+use lab::topology::catalogue;
+
+use crate::support::Log;
+use crate::support::ensure;
+use crate::support::loaded;
+use crate::support::total_memory;
+
+/// All tests of this subject.
+pub fn tests() -> Vec<Test> {
+    let stock = Boot::new(catalogue::find("one").expect("it is in the catalogue"));
+    vec![
+        Test::new(
+            "fabric: without the region drivers cxlr says what is missing",
+            stock,
+            without_drivers,
+        ),
+        Test::new(
+            "fabric: what a manager gives cxlr shows, and gives back",
+            loaded("dc-switch"),
+            given_and_given_back,
+        ),
+        Test::new(
+            "fabric: the extents of a tag are one device, come together and go together",
+            loaded("dc-switch"),
+            tagged_memory,
+        ),
+        Test::new(
+            "fabric: the ranges of a tag that hosts share are mapped in their order, and a tag is used once",
+            loaded("dc-switch"),
+            shared_order,
+        ),
+        Test::pair(
+            "fabric: two hosts that are given the same memory under a tag find in it what the other wrote",
+            loaded("dc-switch"),
+            two_hosts,
+        ),
+    ]
+}
+
+const TAG: &str = "5be13bce-ae34-4a77-b6c3-16df975fcf1a";
+const OTHER_TAG: &str = "1d5b4a70-9b63-4c3c-a0f7-6b2e9b1c5d0a";
+
+fn extent(number: u64) -> Extent {
+    Extent {
+        offset: number * 128 * MIB,
+        length: 128 * MIB,
+    }
+}
+
+fn without_drivers(guest: &Guest) -> Result<()> {
+    for (command, reason) in [
+        (
+            "create-region -t dc mem0",
+            "no driver here makes regions over dynamic capacity",
+        ),
+        ("monitor", "no memdev here has dynamic capacity"),
+        ("extents", "no memdev here has dynamic capacity"),
+        ("extents region0", "there is no region region0"),
+    ] {
+        let output = guest.sh(&format!("cxlr {command}"))?;
+        let said = output.failure()?;
+        ensure(
+            said.contains(reason) && said.contains("nothing was changed"),
+            format!("cxlr {command} says: {said}"),
+        )?;
+    }
+    Ok(())
+}
+
+/// Waits until the host has so many extents, all of them in use, and no others.
+fn wait_for_extents(guest: &Guest, count: usize) -> Result<()> {
+    guest.wait_for(&format!("{count} extents are in use"), || {
+        let extents = guest.sh_ok("cxlr extents")?;
+        let in_use = extents.lines().filter(|line| line.ends_with("in use"));
+        Ok(in_use.count() == count && extents.lines().count() == count)
+    })
+}
+
+/// The device's list is what was given, and the kernel uses all of it.
+fn assert_books(manager: &Manager<'_>, guest: &Guest, numbers: &[u64], before: u64) -> Result<()> {
+    let mut held = manager.held()?;
+    held.sort_by_key(|extent| extent.dpa);
+    let wanted: Vec<Held> = numbers
+        .iter()
+        .map(|number| Held {
+            dpa: number * 128 * MIB,
+            length: 128 * MIB,
+            tag: None,
+            sequence: 0,
+        })
+        .collect();
+    ensure(held == wanted, format!("the device says: {held:?}"))?;
+    let gained = total_memory(guest)? - before;
+    let bytes = numbers.len() as u64 * 128 * MIB;
+    ensure(
+        gained << 10 == bytes,
+        format!("{gained} KiB are usable, and {bytes} bytes were given"),
+    )
+}
+
+fn given_and_given_back(guest: &Guest) -> Result<()> {
+    let manager = Manager::new(guest, 0);
+    let before = total_memory(guest)?;
+    let created = guest.sh_ok("cxlr create-region -t dc 0x100 --online-type online_movable")?;
+    ensure(
+        created.contains("dc 2 GiB") && created.contains("extent by extent"),
+        created,
+    )?;
+    assert_books(&manager, guest, &[], before)?;
+
+    manager.add(None, &[extent(0), extent(5)])?;
+    manager.add(None, &[extent(2)])?;
+    wait_for_extents(guest, 3)?;
+    assert_books(&manager, guest, &[0, 2, 5], before)?;
+    let again = manager.add(None, &[extent(5)]);
+    ensure(
+        matches!(&again, Err(error) if error.to_string().contains("invalid extent list")),
+        format!("what was given was offered once more: {again:?}"),
+    )?;
+
+    // The numbers are the order of acceptance; 0x28000000 is that of the sixth.
+    let extents = guest.sh_ok("cxlr extents region0 --json")?;
+    let number = extents
+        .split("\"extent\"")
+        .find(|text| text.contains("671088640"))
+        .and_then(|text| text.split("\"id\": ").nth(1)?.split([',', '\n']).next())
+        .ok_or_else(|| Error::test(format!("no extent at 0x28000000: {extents}")))?;
+    guest.sh_ok(&format!("cxlr release-extents region0 --id {number}"))?;
+    assert_books(&manager, guest, &[0, 2], before)?;
+
+    manager.release(None, &[extent(0)])?;
+    wait_for_extents(guest, 1)?;
+    assert_books(&manager, guest, &[2], before)?;
+    guest.sh_ok("cxlr release-extents region0")?;
+    assert_books(&manager, guest, &[], before)?;
+    guest.sh_ok("cxlr destroy-region region0").map(drop)
+}
+
+/// The tags of all dax devices that have memory.
+fn tags_of_devices(guest: &Guest) -> Result<Vec<String>> {
+    let text = guest.sh_ok(
+        "cd /sys/bus/dax/devices; for d in *; do test \"$(cat $d/size 2>/dev/null || echo 0)\" = 0 || cat $d/uuid; done",
+    )?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+fn wait_for_devices(guest: &Guest, wanted: &[&str]) -> Result<()> {
+    guest.wait_for(&format!("the devices have the tags {wanted:?}"), || {
+        let mut tags = tags_of_devices(guest)?;
+        tags.sort();
+        Ok(tags == wanted)
+    })
+}
+
+fn tagged_memory(guest: &Guest) -> Result<()> {
+    let manager = Manager::new(guest, 0);
+    let before = total_memory(guest)?;
+    guest.sh_ok("cxlr create-region -t dc 0x100")?;
+    let monitor = guest.start(guest::program(&["cxlr", "--json", "monitor"]))?;
+    manager.add(Some(TAG), &[extent(1), extent(4), extent(6)])?;
+    manager.add(Some(OTHER_TAG), &[extent(2)])?;
+    wait_for_extents(guest, 4)?;
+    wait_for_devices(guest, &[OTHER_TAG, TAG])?;
+    ensure(
+        total_memory(guest)? - before == (4 * 128 * MIB) >> 10,
+        "not all memory of both tags is usable",
+    )?;
+    let list = guest.sh_ok("cxlr list")?;
+    ensure(
+        list.matches(&format!("tag {TAG}")).count() == 4,
+        format!("three extents and a device have the tag: {list}"),
+    )?;
+    manager.release(Some(TAG), &[extent(1), extent(4), extent(6)])?;
+    wait_for_extents(guest, 1)?;
+    wait_for_devices(guest, &[OTHER_TAG])?;
+    guest.sh_ok(&format!("cxlr release-extents region0 --tag {OTHER_TAG}"))?;
+    assert_books(&manager, guest, &[], before)?;
+    guest.sh_ok("cxlr destroy-region region0")?;
+
+    monitor
+        .control()
+        .signal(2)
+        .map_err(|error| Error::test(format!("the guest is gone: {error}")))?;
+    let said = monitor.output(guest::HANG)?.stdout;
+    for event in ["added", "removed"] {
+        let lines = said
+            .lines()
+            .filter(|line| line.contains(&format!("\"event\":\"{event}\"")));
+        ensure(
+            lines.count() == 4,
+            format!("four extents were {event}: {said}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn shared_order(guest: &Guest) -> Result<()> {
+    let manager = Manager::new(guest, 0);
+    guest.sh_ok("cxlr create-region -t dc 0x100 --driver devdax")?;
+    manager.add_shared(TAG, &[(2, extent(1)), (3, extent(0)), (1, extent(5))])?;
+    wait_for_devices(guest, &[TAG])?;
+    let pages = guest.sh_ok(
+        "d=$(dirname $(grep -l 5be1 /sys/bus/dax/devices/*/uuid)); for m in 0 1 2; do echo $(($(cat $d/mapping$m/start) - $(cat /sys/bus/cxl/devices/region0/resource))); done",
+    )?;
+    let wanted = [5, 1, 0].map(|number: u64| (number * 128 * MIB).to_string());
+    ensure(
+        pages.lines().eq(wanted.iter().map(String::as_str)),
+        format!("the ranges are not in the order of their sequence: {pages}"),
+    )?;
+    // Another offer of the same tag is refused, and what there is stays.
+    let log = Log::from_now(guest)?;
+    manager.add(Some(TAG), &[extent(9)])?;
+    log.wait_for("is refused")?;
+    ensure(
+        manager.held()?.len() == 3 && tags_of_devices(guest)? == [TAG],
+        "a second set has the tag of the first",
+    )?;
+    manager.release(Some(TAG), &[extent(0), extent(1), extent(5)])?;
+    wait_for_devices(guest, &[])?;
+    wait_for_extents(guest, 0)?;
+    guest.sh_ok("cxlr destroy-region region0").map(drop)
+}
+
+fn two_hosts(one: &Guest, other: &Guest) -> Result<()> {
+    let mut nodes = Vec::new();
+    for guest in [one, other] {
+        guest.sh_ok("cxlr create-region -t dc 0x100 --driver devdax")?;
+        Manager::new(guest, 0).add_shared(TAG, &[(1, extent(3)), (2, extent(1))])?;
+        wait_for_devices(guest, &[TAG])?;
+        guest.sh_ok("udevadm settle")?;
+        let node =
+            guest.sh_ok("basename $(dirname $(grep -l 5be1 /sys/bus/dax/devices/*/uuid))")?;
+        nodes.push(format!("/dev/{}", node.trim()));
+    }
+    let tell = |number: usize, word: &str| {
+        let guest = [one, other][number];
+        guest.sh_ok(&format!(
+            "echo '{word}' | /init map {} | tail -n1",
+            nodes[number]
+        ))
+    };
+    for (writer, reader) in [(0, 1), (1, 0)] {
+        let text = format!("written by {writer}");
+        tell(writer, &format!("put {text}"))?;
+        let read = tell(reader, "get")?;
+        ensure(
+            read.trim() == text,
+            format!(
+                "the one wrote '{text}', and the other reads '{}'",
+                read.trim()
+            ),
+        )?;
+    }
+    Ok(())
+}
