@@ -5,6 +5,7 @@
 //! slows this machine down for a while slows both. All is booted again for each round, since a guest may be lucky with its
 //! memory. Times are taken in the guest, around one `write` call or one program, and udev has settled before each.
 
+mod capacity;
 mod device;
 mod machine;
 mod pair;
@@ -46,6 +47,9 @@ pub struct Options {
     /// Leave the tools out: cxlr beside cxl.
     #[arg(long)]
     no_tools: bool,
+    /// Leave dynamic capacity out.
+    #[arg(long)]
+    no_capacity: bool,
     /// Put the numbers and their table into docs/.
     #[arg(long)]
     write: bool,
@@ -88,6 +92,11 @@ pub fn run(lab: &Lab, options: &Options, topologies: &[Topology], json: bool) ->
     } else {
         tools::measure(lab, ROUNDS, repetitions)?
     };
+    let capacity = if options.no_capacity {
+        Vec::new()
+    } else {
+        capacity::measure(lab, ROUNDS, repetitions)?
+    };
     machine.note_load_at_end();
     let report = Report {
         machine,
@@ -95,6 +104,7 @@ pub fn run(lab: &Lab, options: &Options, topologies: &[Topology], json: bool) ->
         repetitions,
         devices,
         tools,
+        capacity,
     };
     if json {
         println!("{}", report.json());

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use lab::topology::GIB;
+use lab::topology::MIB;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -23,6 +24,9 @@ pub struct Report {
     pub devices: Vec<Device>,
     /// Tools.
     pub tools: Vec<Tool>,
+    /// Dynamic capacity.
+    #[serde(default)]
+    pub capacity: Vec<Capacity>,
 }
 
 /// A whole device, through `daxX.Y/state`.
@@ -47,6 +51,19 @@ pub struct Tool {
     pub seconds: Versus<Summary>,
     /// How many system calls they made, where they were counted.
     pub system_calls: Option<Versus<u64>>,
+}
+
+/// Extents that come in one offer, and go at one request.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Of each.
+    pub bytes: u64,
+    /// How many.
+    pub extents: u64,
+    /// From the fabric's command until all of it is usable.
+    pub add: Summary,
+    /// From the fabric's request until all of it has gone back.
+    pub release: Summary,
 }
 
 /// Times of one step, in seconds.
@@ -141,6 +158,9 @@ impl Report {
         if !self.tools.is_empty() {
             self.write_tools(page)?;
         }
+        if !self.capacity.is_empty() {
+            self.write_capacity(page)?;
+        }
         Ok(())
     }
 
@@ -216,6 +236,29 @@ impl Report {
                     verdict(growth <= 1.2)
                 )?;
             }
+        }
+        writeln!(page)
+    }
+
+    fn write_capacity(&self, page: &mut String) -> std::fmt::Result {
+        writeln!(page, "## Dynamic capacity\n")?;
+        writeln!(
+            page,
+            "A region over dynamic capacity as system RAM, `online_movable`. It comes: from the fabric's command (QEMU's\n\
+             `cxl-add-dynamic-capacity`) until all extents of the offer are in use. It goes: from `cxl-release-dynamic-capacity`\n\
+             until all have been given back and the device has its answer. By this machine's clock; `cxlr monitor` tells the\n\
+             moment, and is part of it.\n"
+        )?;
+        writeln!(page, "| extents | it comes | it goes |\n|---:|---:|---:|")?;
+        for capacity in &self.capacity {
+            writeln!(
+                page,
+                "| {} of {} MiB | {} | {} |",
+                capacity.extents,
+                capacity.bytes / MIB,
+                cell(&capacity.add),
+                cell(&capacity.release)
+            )?;
         }
         writeln!(page)
     }
