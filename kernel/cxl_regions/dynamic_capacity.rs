@@ -5,8 +5,8 @@
 //! Every memdev with dynamic capacity has a companion. It does nothing to the device until a region over it
 //! is bound: until then the fabric's offers wait in the device's log. From then on one worker has the
 //! [`conversation`] with the device, an interrupt at a time, another brings memory and gives it back, and a third
-//! takes it out of use, which may take long and keeps nothing else waiting. The memory is that of the [`area`] of a
-//! region, and its extents are [`listed`] there.
+//! takes it out of use, which may take long and keeps no event of the device waiting. The memory is that of the
+//! [`area`] of a region, and its extents are [`listed`] there.
 
 pub mod area;
 pub mod conversation;

@@ -121,8 +121,8 @@ pub fn run(mut tests: Vec<Test>) -> ExitCode {
         idle: Mutex::default(),
         events,
     });
-    // Tests that can share a guest follow each other.
-    tests.sort_by_cached_key(|test| (test.alone, format!("{:?}", test.boot)));
+    // The long ones come first, so that none is left over at the end; those that can share a guest follow each other.
+    tests.sort_by_cached_key(|test| (!test.alone, format!("{:?}", test.boot)));
     let trials = tests
         .into_iter()
         .map(|test| {

@@ -12,7 +12,7 @@ use crate::support::ensure;
 use crate::support::loaded;
 
 /// How often in one row. More than the kernel keeps of freed objects on a processor, so that one lost in each cycle shows.
-const CYCLES: i64 = 80;
+const CYCLES: i64 = 50;
 
 /// From nothing to nothing, by shell builtins alone: programs would be most of it.
 const CYCLE: &str = r"

@@ -172,9 +172,12 @@ pub const DECODERS: [Way; 11] = [
         // Whether it gets there is its own affair. It takes block after block offline first; where it does not get there,
         // those come back as any block does.
         take: |scene| {
-            let blocks: Vec<String> = scene.region.blocks()?.into_iter().map(block_file).collect();
-            let policy = scene.guest.read(&scene.region.online_type())?;
             let command = format!("cxl destroy-region -f {}", scene.region.name());
+            // What applications map has no policy, and no blocks.
+            let Ok(policy) = scene.guest.read(&scene.region.online_type()) else {
+                return scene.guest.sh(&command).map(drop);
+            };
+            let blocks: Vec<String> = scene.region.blocks()?.into_iter().map(block_file).collect();
             if scene.guest.sh(&command)?.succeeded() {
                 return Ok(());
             }
