@@ -25,7 +25,7 @@ use crate::witness::Witness;
 use crate::witness::zones_entered;
 
 /// For how many seconds they write, where nobody tells.
-const SECONDS: u64 = 8;
+const SECONDS: u64 = 12;
 
 /// The node of the region's memory.
 const NODE: u32 = 1;
