@@ -104,7 +104,7 @@ impl DaxDevice {
 
     /// Lets nobody open the device until the result is dropped or a driver takes the device.
     ///
-    /// `None` if somebody has it open or mapped, or a file system lies on it. Drivers do not look after
+    /// `None` if somebody has it open or mapped, holds a page of it, or a file system lies on it. Drivers do not look after
     /// such users of the driver before them: those would crash the kernel.
     pub fn close(&self) -> Option<Closed> {
         let mut before = ptr::null();
@@ -191,6 +191,23 @@ impl DaxDevice {
     fn shut(&self) {
         // SAFETY: The type's invariant.
         unsafe { bindings::dev_dax_shut(self.0.get()) };
+    }
+
+    /// Takes the memory of the device from whoever uses it: mappings of it end, whoever touches what was mapped is
+    /// told by SIGBUS, and the driver goes.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`: somebody holds a page of it. The driver stays, and nobody can open or map it any more.
+    pub fn take_from_users(&self) -> Result {
+        self.shut();
+        wait_for_openers();
+        // SAFETY: The type's invariant.
+        if !unsafe { bindings::dev_dax_revoke(self.0.get()) } {
+            return Err(EBUSY);
+        }
+        self.release();
+        Ok(())
     }
 
     /// Takes the device from its driver, if it has one: mappings of it end.
@@ -353,9 +370,14 @@ pub fn release_all(owner: &device::Device) {
     };
     // Neither can fail.
     let _ = for_each(owner, shut);
+    wait_for_openers();
+    let _ = for_each(owner, release);
+}
+
+/// Waits for those who are just about to open a device that was shut.
+fn wait_for_openers() {
     // SAFETY: This may sleep. Opening does not, between the look at how to open and the opening.
     unsafe { bindings::synchronize_rcu_tasks() };
-    let _ = for_each(owner, release);
 }
 
 /// Calls `f` with each DAX device of the region that `owner` is, until it fails.

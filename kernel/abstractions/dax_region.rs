@@ -135,17 +135,20 @@ impl Pool {
         purpose: Purpose,
     ) -> Result<Arc<Self>> {
         let region = allocate(owner, id, range, purpose.flags())?;
-        let create = bindings::attribute {
-            name: c"create".as_char_ptr(),
-            ..pin_init::zeroed()
-        };
-        // SAFETY: The owner has the folder; the file is found by its name. Whoever is inside is waited for.
-        unsafe {
-            bindings::sysfs_remove_file_from_group(
-                &raw mut (*raw(owner)).kobj,
-                &raw const create,
-                c"dax_region".as_char_ptr(),
-            );
+        // Nobody else makes devices of memory that is not there, or takes away those that wait for some.
+        for name in [c"create", c"delete"] {
+            let file = bindings::attribute {
+                name: name.as_char_ptr(),
+                ..pin_init::zeroed()
+            };
+            // SAFETY: The owner has the folder; the file is found by its name. Whoever is inside is waited for.
+            unsafe {
+                bindings::sysfs_remove_file_from_group(
+                    &raw mut (*raw(owner)).kobj,
+                    &raw const file,
+                    c"dax_region".as_char_ptr(),
+                );
+            }
         }
         let devices = Devices {
             // INVARIANT: The region goes when the owner is unbound, after `end_pool()`, which waits for the lock.
@@ -186,33 +189,39 @@ impl Pool {
         match fill(&device, ranges, driver) {
             Ok(()) => Ok(device),
             Err(error) => {
-                let _ = self.remove(&device);
+                if self.empty(&device).is_ok() {
+                    self.recycle(&device);
+                }
                 Err(error)
             }
         }
     }
 
-    /// A device without memory.
+    /// A device without memory that nobody has open. From whom memory was taken without asking may still have.
     fn idle_device(&self) -> Result<ARef<DaxDevice>> {
         let mut devices = self.devices.lock();
         let region = devices.region.ok_or(ENODEV)?;
-        if let Some(device) = devices.idle.pop() {
-            return Ok(device);
+        let free = |device: &ARef<DaxDevice>| device.close().is_some();
+        if let Some(index) = devices.idle.iter().position(free) {
+            return Ok(devices.idle.remove(index)?);
         }
         create_device(region.as_ptr(), self.purpose == Purpose::SystemRam)
     }
 
-    /// Takes its memory from a device, whoever uses it.
+    /// Takes its memory from a device, whoever uses it. [`Pool::recycle`] it then.
     ///
     /// # Errors
     ///
     /// The device stays as it is: somebody bound it at this very moment.
-    pub fn remove(&self, device: &DaxDevice) -> Result {
+    pub fn empty(&self, device: &DaxDevice) -> Result {
         device.release();
-        device.set_size(0)?;
+        device.set_size(0)
+    }
+
+    /// Lets a device without memory be given some again.
+    pub fn recycle(&self, device: &DaxDevice) {
         // One for which there is no room is not used again.
         let _ = self.devices.lock().idle.push(device.into(), GFP_KERNEL);
-        Ok(())
     }
 }
 

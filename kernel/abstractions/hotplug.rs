@@ -67,6 +67,16 @@ pub fn block_truth(start: u64) -> BlockTruth {
     }
 }
 
+/// Tells the users of the memory block at physical address `start` that its contents are lost. Returns how many
+/// pages of it were in use: they are poisoned now, and the block must stay for good, since the tables of
+/// processes may name them.
+///
+/// The caller has to be the one who alone may remove the block.
+pub fn poison_used(start: u64) -> u32 {
+    // SAFETY: The helper looks up any address, and pages that are not online are passed over.
+    unsafe { bindings::memory_poison_used(start, block_size()) }
+}
+
 /// A memory group: what belongs to one device is onlined and offlined with regard to each other.
 ///
 /// # Invariants

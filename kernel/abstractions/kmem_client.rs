@@ -24,6 +24,7 @@ extern "C" {
     fn dax_kmem_status(owner: *mut c_void) -> c_int;
     fn dax_kmem_evict(owner: *mut c_void) -> c_int;
     fn dax_kmem_take_away(owner: *mut c_void, start: u64, end: u64) -> c_int;
+    fn dax_kmem_give_up(owner: *mut c_void, start: u64, end: u64) -> c_int;
     fn dax_kmem_unclaim(owner: *mut c_void) -> c_int;
     fn dax_kmem_reclaim(start: u64, end: u64) -> c_int;
 }
@@ -33,7 +34,8 @@ const _: kmem_abi::Claim = dax_kmem_claim;
 const _: kmem_abi::Refuse = dax_kmem_refuse;
 const _: kmem_abi::OfOwner = dax_kmem_status;
 const _: kmem_abi::OfOwner = dax_kmem_evict;
-const _: kmem_abi::TakeAway = dax_kmem_take_away;
+const _: kmem_abi::OfRange = dax_kmem_take_away;
+const _: kmem_abi::OfRange = dax_kmem_give_up;
 const _: kmem_abi::OfOwner = dax_kmem_unclaim;
 const _: kmem_abi::Reclaim = dax_kmem_reclaim;
 
@@ -99,6 +101,16 @@ impl Claim {
     pub fn take_away(&self, range: &Range<u64>) -> Result {
         // SAFETY: As in `new()`.
         to_result(unsafe { dax_kmem_take_away(self.owner(), range.start, range.end) })
+    }
+
+    /// The contents of `range` are lost: takes away what it can, for good, and has the users of the rest told.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` and others: some stays.
+    pub fn give_up(&self, range: &Range<u64>) -> Result {
+        // SAFETY: As in `new()`.
+        to_result(unsafe { dax_kmem_give_up(self.owner(), range.start, range.end) })
     }
 
     /// Whether the claim has ended.

@@ -5,6 +5,8 @@
 #include <linux/device.h>
 #include <linux/fs.h>
 #include <linux/kref.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/sched.h>
 #include <linux/sysfs.h>
@@ -48,8 +50,37 @@ static const struct file_operations closed = {
 };
 
 /*
+ * Whether somebody holds a page of a bound device, as those do who had it pinned
+ * for I/O and closed it since. To unbind it would be to wait for them, for ever
+ * and deaf to signals. An idle page has one reference of the map's own, or none
+ * where file systems count.
+ */
+static bool dev_dax_is_pinned(struct dev_dax *dev_dax)
+{
+	const struct dev_pagemap *pgmap = dev_dax->pgmap;
+	unsigned long step;
+	int idle;
+
+	if (!pgmap)
+		return false;
+	idle = pgmap->type == MEMORY_DEVICE_GENERIC;
+	step = 1UL << pgmap->vmemmap_shift;
+	for (int i = 0; i < dev_dax->nr_range; i++) {
+		const struct range *range = &dev_dax->ranges[i].range;
+
+		for (unsigned long pfn = PHYS_PFN(range->start);
+		     pfn <= PHYS_PFN(range->end); pfn += step) {
+			if (page_ref_count(pfn_to_page(pfn)) > idle)
+				return true;
+			cond_resched();
+		}
+	}
+	return false;
+}
+
+/*
  * Lets nobody open the device any more. Returns false, and changes nothing, where
- * somebody has it open or mapped, or a file system lies on it.
+ * somebody has it open or mapped, holds a page of it, or a file system lies on it.
  *
  * Who opens a character device takes a reference to it first, and looks at its
  * operations then. So whoever still found the old ones is counted below. One
@@ -72,7 +103,8 @@ bool dev_dax_close(struct dev_dax *dev_dax, const struct file_operations **befor
 	}
 	in_use = kref_read(&cdev->kobj.kref) > drivers ||
 		 mapping_mapped(dax_inode(dev_dax->dax_dev)->i_mapping) ||
-		 dax_holder(dev_dax->dax_dev);
+		 dax_holder(dev_dax->dax_dev) ||
+		 (drivers && dev_dax_is_pinned(dev_dax));
 	if (in_use && drivers)
 		WRITE_ONCE(cdev->ops, *before);
 	device_unlock(dev);
@@ -88,6 +120,25 @@ void dev_dax_shut(struct dev_dax *dev_dax)
 	if (dev->driver)
 		WRITE_ONCE(dev_dax_cdev(dev_dax)->ops, &closed);
 	device_unlock(dev);
+}
+
+/*
+ * Takes the memory of a device that was shut from whoever has it mapped: they get
+ * SIGBUS from now on. Returns false where somebody holds a page of it.
+ */
+bool dev_dax_revoke(struct dev_dax *dev_dax)
+{
+	struct device *dev = &dev_dax->dev;
+	bool revoked = true;
+
+	device_lock(dev);
+	if (dev->driver) {
+		kill_dax(dev_dax->dax_dev);
+		unmap_mapping_range(dax_inode(dev_dax->dax_dev)->i_mapping, 0, 0, 1);
+		revoked = !dev_dax_is_pinned(dev_dax);
+	}
+	device_unlock(dev);
+	return revoked;
 }
 
 /* Undoes dev_dax_close(). A driver that was bound since has opened the device by itself. */

@@ -13,6 +13,11 @@
 #include "dynamic_capacity.h"
 #include "region.h"
 
+u64 memdev_serial(const struct cxl_memdev *cxlmd)
+{
+	return cxlmd->cxlds->serial;
+}
+
 size_t memdev_payload_size(const struct cxl_memdev *cxlmd)
 {
 	return cxlmd->cxlds->cxl_mbox.payload_size;

@@ -12,6 +12,7 @@ struct cxl_region;
 struct device;
 
 /* For a memdev that is bound to its driver. */
+u64 memdev_serial(const struct cxl_memdev *cxlmd);
 size_t memdev_payload_size(const struct cxl_memdev *cxlmd);
 int memdev_send(struct cxl_memdev *cxlmd, u16 opcode, const void *in,
 		size_t in_size, void *out, size_t *out_size, u16 *return_code);

@@ -46,6 +46,30 @@ bool memory_pfn_is_movable(unsigned long pfn)
 	return page_zonenum(pfn_to_page(pfn)) == ZONE_MOVABLE;
 }
 
+/*
+ * Tells the users of a memory block that its contents are lost: processes get
+ * SIGBUS where they touch it, readers of files EIO. Pages that are free are left
+ * alone. The caller keeps the block from being removed. Returns how many pages it
+ * were; those are poisoned, and process tables may name them from now on.
+ */
+unsigned int memory_poison_used(u64 start, u64 size)
+{
+	unsigned long end = PHYS_PFN(start + size);
+	unsigned int count = 0;
+
+	for (unsigned long pfn = PHYS_PFN(start); pfn < end; pfn++) {
+		struct page *page = pfn_to_online_page(pfn);
+
+		cond_resched();
+		if (!page || !page_count(page) || PageHWPoison(page))
+			continue;
+		/* That it cannot be taken from its users is logged, and it is poisoned all the same. */
+		memory_failure(pfn, 0);
+		count++;
+	}
+	return count;
+}
+
 /* Nobody can interrupt a kernel thread. */
 bool memory_signals_reach_current(void)
 {

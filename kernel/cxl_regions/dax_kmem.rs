@@ -83,7 +83,7 @@ fn plug(sysram: &Subregion<SysramRegion>, policy: OnlineType) -> Result<Plugged>
     )?;
     // The claim must stand before the device is there, and the decoders before its memory.
     let claim = Claim::new(dax_region.as_ref(), region.id(), policy.mmop())?;
-    let hold = holds::take(region, sysram.range(), claim, policy)?;
+    let hold = holds::take(region, sysram.range(), claim, policy, sysram.capacity())?;
     match dax_region.add() {
         Ok(dax_region) => {
             // The stock driver's `dax_regionN` is right below the region: libcxl looks there.

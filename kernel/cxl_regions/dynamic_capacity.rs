@@ -203,13 +203,14 @@ impl Task for Talker {
         let device = &worker.device;
         let wait = {
             let mut conversation = device.conversation.lock();
-            let tag_elsewhere = |tag| is_tag_elsewhere(device, tag);
+            let tag_elsewhere = |tag| !claim_tag(device, tag);
             let wait = conversation.talk(&device.mailbox, &tag_elsewhere);
             device.note_tags(&conversation);
             wait
         };
         device.list(&worker.mover);
         worker.mover.hurry();
+        worker.mover.remover.hurry();
         if watched {
             wait
         } else {
@@ -283,7 +284,13 @@ impl Device {
     /// Does what is to be done in `lane`. Returns after how many milliseconds there may be more.
     fn work(&self, lane: Lane, mover: &Arc<Worker<Mover>>) -> u32 {
         loop {
-            let next = self.conversation.lock().next_job(&self.mailbox, lane);
+            let next = {
+                let mut conversation = self.conversation.lock();
+                let next = conversation.next_job(&self.mailbox, lane);
+                // What was given back another device may offer.
+                self.note_tags(&conversation);
+                next
+            };
             let job = match next {
                 Ok(Ok(job)) => job,
                 Ok(Err(wait)) => {
@@ -296,10 +303,19 @@ impl Device {
             self.list(mover);
             let result = match (&job.area, job.work) {
                 (Some(area), Work::Surface(set)) => area.surface(set, job.tag, &job.spans),
-                (Some(area), Work::TakeAway(set)) => area.take_away(set, &job.spans),
+                (Some(area), Work::TakeAway(set)) => {
+                    area.take_away(set, &job.spans, &job.lost)
+                }
                 (None, _) | (_, Work::GiveBack(_)) => Err(ENODEV),
             };
-            self.conversation.lock().done(&job, result.is_ok());
+            // What did not come up whole may have left something that had to stay: then it is taken away like any other.
+            let stuck = matches!(job.work, Work::Surface(_))
+                && result.is_err()
+                && job
+                    .area
+                    .as_ref()
+                    .is_some_and(|area| area.is_memory(&job.spans));
+            self.conversation.lock().done(&job, result.is_ok(), stuck);
             if lane == Lane::Removal {
                 // It may be given back, and there may be room for others.
                 mover.hurry();
@@ -334,12 +350,15 @@ impl Device {
     }
 }
 
-/// Whether a device other than `device` has extents of `tag`.
-fn is_tag_elsewhere(device: &Arc<Device>, tag: Tag) -> bool {
+/// Notes that `device` is about to accept extents of `tag`, unless another device has some or is about to:
+/// both are decided under one lock. Returns whether it is noted.
+fn claim_tag(device: &Arc<Device>, tag: Tag) -> bool {
     DEVICES.lock().is_ok_and(|devices| {
-        devices.iter().any(|known| {
+        let elsewhere = devices.iter().any(|known| {
             !Arc::ptr_eq(&known.device, device) && known.device.tags.lock().contains(&tag)
-        })
+        });
+        // What comes of it is noted when the device was talked to.
+        !elsewhere && device.tags.lock().push(tag, GFP_KERNEL).is_ok()
     })
 }
 

@@ -12,6 +12,7 @@
 use crate::{
     abstractions::{
         cxl::{
+            memdev::Memdev,
             notifier::DeviceKey,
             region::{
                 DecoderLock,
@@ -26,6 +27,7 @@ use crate::{
         },
         module_ref::ModuleRef, //
     },
+    admission::Capacity,
     global_mutex,
     suspects,
     watch::{
@@ -48,7 +50,10 @@ use kernel::{
         Mutex, //
     },
 };
-use region_policy::online_type::OnlineType;
+use region_policy::{
+    extent::Span,
+    online_type::OnlineType, //
+};
 
 /// Keeps a region's decoders, its claim on memory, and this module.
 ///
@@ -63,6 +68,8 @@ pub struct Hold {
     claim: Claim,
     /// The policy of the memory.
     policy: OnlineType,
+    /// The serial number of the device that gives and takes the memory, and its addresses there.
+    capacity: Option<(u64, Span)>,
     #[pin]
     decoders: Mutex<Option<DecoderLock>>,
     gave_up: AtomicFlag,
@@ -115,9 +122,26 @@ impl Hold {
         self.claim.take_away(range)
     }
 
+    /// The contents of `range` are lost: takes away what it can of the device that has it.
+    pub fn give_up(&self, range: &Range<u64>) -> Result {
+        self.claim.give_up(range)
+    }
+
     /// Whether this is for memory that had to be left behind in `range`.
     fn is_left_in(&self, range: &Range<u64>) -> bool {
         self.is_left() && overlap(&self.range, range)
+    }
+
+    /// The physical addresses of `span` of the device with this serial number, as far as it gave this memory.
+    fn range_of(&self, serial: u64, span: Span) -> Option<Range<u64>> {
+        let (_, own) = self
+            .capacity
+            .filter(|(device, own)| *device == serial && own.overlaps(span))?;
+        let physical = |address: u64| {
+            let offset = address.clamp(own.start(), own.last()).checked_sub(own.start())?;
+            self.range.start.checked_add(offset)
+        };
+        Some(physical(span.start())?..physical(span.last())?.checked_add(1)?)
     }
 
     fn release_decoders(&self) {
@@ -157,6 +181,7 @@ pub fn take(
     range: &Range<u64>,
     claim: Claim,
     policy: OnlineType,
+    capacity: Option<&Capacity>,
 ) -> Result<Arc<Hold>> {
     let left = find(|hold| hold.is_left_in(range))?;
     let hold = Arc::pin_init(
@@ -166,6 +191,7 @@ pub fn take(
             range: range.clone(),
             claim,
             policy,
+            capacity: capacity.map(|(memdev, span)| (memdev.serial(), *span)),
             decoders <- new_mutex!(None),
             gave_up: AtomicFlag::new(false),
             _module: ModuleRef::new(this_module::<crate::LocalModule>())?,
@@ -249,6 +275,19 @@ pub fn bound(region: &Region) {
             *decoders = Some(suspects::acquit(region).unwrap_or_else(|| region.lock_decoders()));
         }
     }
+}
+
+/// Whether some memory that had to be left behind is that of `span` of `memdev`.
+pub fn is_left_over(memdev: &Memdev, span: Span) -> bool {
+    let serial = memdev.serial();
+    let is_memory = |hold: &Hold| {
+        hold.is_left()
+            && hold
+                .range_of(serial, span)
+                .is_some_and(|range| dax_region::is_system_ram(&range))
+    };
+    // Where it is not known, it may be.
+    find(is_memory).map_or(true, |hold| hold.is_some())
 }
 
 /// Something that stayed behind.

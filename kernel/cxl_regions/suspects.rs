@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Regions that come while memory stays behind.
+//! Regions that no driver may have.
 //!
+//! One that has a mode for static memory and a decoder of dynamic capacity: the core looks at a decoder's mode,
+//! which can be changed behind its capacity, and a driver would bring memory online that the device does not back.
+//!
+//! Others come while memory stays behind.
 //! Memory that stays behind may outlive its region. The core then takes its endpoint decoders for free, and for
 //! committed when they are given to a region that is made next: that one would not be decoded, and who takes it
 //! down would reset the decoders below the memory. So such a region is locked from its beginning. Before it gets
@@ -20,6 +24,7 @@ use crate::{
     holds, //
 };
 use kernel::prelude::*;
+use region_policy::matrix::PartitionMode;
 
 /// What is locked until no memory stays behind.
 #[derive(Default)]
@@ -54,10 +59,20 @@ pub fn added(region: &Region) {
     }
 }
 
-/// Has every driver refuse a region that has decoders of another.
+/// Has every driver refuse a region that has decoders of another, or of memory that is not there.
 pub fn binding(region: &Region) {
     // One that is not committed every driver refuses by itself.
     if !region.is_committed().unwrap_or(false) {
+        return;
+    }
+    let is_static =
+        PartitionMode::from_number(region.mode()) != Some(PartitionMode::DynamicCapacity);
+    if is_static && region.maps_dynamic_capacity() {
+        region.distrust();
+        dev_err!(
+            region.as_ref(),
+            "one of its decoders has dynamic capacity, of which the device may back nothing: delete this region, and make it with create_dc_region\n"
+        );
         return;
     }
     if region.foreign_decoders().next().is_none() {

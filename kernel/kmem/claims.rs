@@ -162,8 +162,12 @@ fn evict(owner: OwnerKey) -> Result {
     result
 }
 
-fn take_away(owner: OwnerKey, range: &Range<u64>) -> Result {
-    // The claims are not locked while memory moves.
+/// Does `f` with the memory of each device that has some of `range`. The claims are not locked while memory moves.
+fn for_each_in(
+    owner: OwnerKey,
+    range: &Range<u64>,
+    f: impl Fn(&Arc<Memory>) -> Result,
+) -> Result {
     let mut list = KVec::new();
     with(owner, |claim| -> Result {
         for one in claim.memory.iter().filter(|memory| memory.holds(range)) {
@@ -171,10 +175,7 @@ fn take_away(owner: OwnerKey, range: &Range<u64>) -> Result {
         }
         Ok(())
     })??;
-    for one in list {
-        one.take_away()?;
-    }
-    Ok(())
+    list.iter().try_for_each(f)
 }
 
 fn unclaim(owner: OwnerKey) -> Result {
@@ -227,9 +228,21 @@ export_symbol_gpl!(dax_kmem_evict);
 /// See [`kmem_abi`].
 #[no_mangle]
 pub extern "C" fn dax_kmem_take_away(owner: *mut c_void, start: u64, end: u64) -> c_int {
-    errno(take_away(OwnerKey::of(owner), &(start..end)))
+    errno(for_each_in(OwnerKey::of(owner), &(start..end), |memory| {
+        memory.take_away()
+    }))
 }
 export_symbol_gpl!(dax_kmem_take_away);
+
+/// See [`kmem_abi`].
+#[no_mangle]
+pub extern "C" fn dax_kmem_give_up(owner: *mut c_void, start: u64, end: u64) -> c_int {
+    let lost = start..end;
+    errno(for_each_in(OwnerKey::of(owner), &lost, |memory| {
+        memory.give_up(&lost)
+    }))
+}
+export_symbol_gpl!(dax_kmem_give_up);
 
 /// See [`kmem_abi`].
 #[no_mangle]
@@ -250,6 +263,7 @@ const _: kmem_abi::Claim = dax_kmem_claim;
 const _: kmem_abi::Refuse = dax_kmem_refuse;
 const _: kmem_abi::OfOwner = dax_kmem_status;
 const _: kmem_abi::OfOwner = dax_kmem_evict;
-const _: kmem_abi::TakeAway = dax_kmem_take_away;
+const _: kmem_abi::OfRange = dax_kmem_take_away;
+const _: kmem_abi::OfRange = dax_kmem_give_up;
 const _: kmem_abi::OfOwner = dax_kmem_unclaim;
 const _: kmem_abi::Reclaim = dax_kmem_reclaim;

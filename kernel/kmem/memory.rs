@@ -81,6 +81,9 @@ use region_policy::{
 /// For how many seconds memory that does not move is waited for by whoever asks again later.
 const ASKED_AGAIN: c_uint = 3;
 
+/// The same, for each block of memory whose contents are lost.
+const LOST: c_uint = 1;
+
 /// The memory of one DAX device.
 ///
 /// It outlives the binding when memory had to be left behind: somebody must know of it.
@@ -106,6 +109,9 @@ pub struct Memory {
     in_transition: AtomicFlag,
     /// No memory comes back: the device below is on its way out.
     frozen: AtomicFlag,
+    /// Blocks with poisoned pages, which have to stay: see [`hotplug::poison_used`].
+    #[pin]
+    poisoned: Mutex<KVec<u64>>,
     group: Group,
     _kind: NodeMemoryType,
 }
@@ -174,6 +180,7 @@ impl Memory {
                 last_requested: Atomic::new(0),
                 in_transition: AtomicFlag::new(false),
                 frozen: AtomicFlag::new(false),
+                poisoned <- new_mutex!(KVec::new()),
                 group,
                 _kind: kind,
             }),
@@ -304,6 +311,62 @@ impl Memory {
             self.frozen.store(false, Relaxed);
         }
         result
+    }
+
+    /// The contents of `lost` are lost. Takes away each block that can go, for good; where others have to stay,
+    /// their users are told that what they use in `lost` is lost.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`: some blocks stay. `ENOMEM`.
+    pub fn give_up(&self, lost: &Range<u64>) -> Result {
+        self.frozen.store(true, Relaxed);
+        let mut pages: u32 = 0;
+        self.carry_out_within(LOST, |run, journal| {
+            engine::salvage(run, journal);
+            for block in self.ledger.ranges().iter().flat_map(|blocks| blocks.iter()) {
+                let range = physical(Blocks::single(block));
+                let is_lost = range.start < lost.end && lost.start < range.end;
+                let single = core::iter::once(Blocks::single(block));
+                if is_lost
+                    && run.block_state(block).is_present()
+                    && self.poisoned_in(single).is_none()
+                {
+                    pages = pages.saturating_add(self.poison(block));
+                }
+            }
+            Ok(())
+        })?;
+        if self.is_absent() {
+            return Ok(());
+        }
+        if pages != 0 {
+            pr_emerg!(
+                "{}: memory in [{:#x}-{:#x}] was lost while it was in use: {} pages are poisoned, and stay with their blocks until the next boot ({})\n",
+                self.label(),
+                lost.start,
+                lost.end.saturating_sub(1),
+                pages,
+                Text(self.counts())
+            );
+        }
+        Err(EBUSY)
+    }
+
+    /// Poisons what is in use of `block`, which stays from now on. To be called in turn.
+    fn poison(&self, block: u64) -> u32 {
+        // Nobody would know that it has to stay.
+        if self.poisoned.lock().push(block, GFP_KERNEL).is_err() {
+            return 0;
+        }
+        hotplug::poison_used(physical(Blocks::single(block)).start)
+    }
+
+    /// The first block of `pieces` that has to stay.
+    fn poisoned_in(&self, pieces: impl Iterator<Item = Blocks> + Clone) -> Option<u64> {
+        let poisoned = self.poisoned.lock();
+        let mut poisoned = poisoned.iter().copied();
+        poisoned.find(|block| pieces.clone().any(|piece| piece.contains(*block)))
     }
 
     /// Takes leave of a device that is being unbound.
@@ -549,6 +612,12 @@ impl Machine for Run<'_> {
         pieces: impl Iterator<Item = Blocks> + Clone,
         purpose: Purpose,
     ) -> Result<(), Reason> {
+        if let Some(block) = self.memory.poisoned_in(pieces.clone()) {
+            return Err(Reason {
+                error: EHWPOISON,
+                block: Some(block),
+            });
+        }
         let mut ranges = KVec::new();
         for piece in pieces.clone() {
             ranges

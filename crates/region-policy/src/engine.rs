@@ -263,6 +263,18 @@ pub fn unplug<M: Machine>(
     })
 }
 
+/// Takes away each block that can go, whatever becomes of the others: half of memory whose contents are lost is
+/// better gone than none. Returns what the blocks are afterwards.
+pub fn salvage<M: Machine>(machine: &mut M, mut journal: Journal<'_>) -> BlockCounts {
+    for block in journal.present() {
+        // What stays is counted below.
+        let single = core::iter::once(Blocks::single(block));
+        let _ = machine.offline_and_remove(single, Purpose::Rollback);
+    }
+    journal.refresh(machine);
+    journal.counts()
+}
+
 /// Makes the device again what it was: removes the blocks that are out of place, then adds what is
 /// gone as it was before.
 fn restore<M: Machine>(

@@ -94,6 +94,12 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// The blocks that were there when they were last looked at.
+    pub(crate) fn present(&self) -> impl Iterator<Item = u64> + '_ {
+        let present = self.entries.iter().filter(|entry| entry.now.is_present());
+        present.map(|entry| entry.block)
+    }
+
     /// The first entry, in the order of the ranges, of which `wanted` holds.
     pub(crate) fn find(&self, wanted: impl Fn(&Entry) -> bool) -> Option<&Entry> {
         self.entries.iter().find(|entry| wanted(entry))

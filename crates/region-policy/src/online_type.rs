@@ -74,10 +74,11 @@ impl OnlineType {
             .find(|online_type| online_type.as_str().as_bytes() == word)
     }
 
-    /// Whether memory may come into a kernel zone by it, from which it may never come back.
+    /// Whether memory may come into a kernel zone under it, from which it may never come back: by itself, or, with
+    /// [`OnlineType::Offline`], by whoever brings it online.
     #[must_use]
     pub const fn admits_kernel_zones(self) -> bool {
-        matches!(self, Self::Online | Self::OnlineKernel)
+        !matches!(self, Self::OnlineMovable)
     }
 
     /// The online type that puts a block into that zone, whatever the kernel would choose.

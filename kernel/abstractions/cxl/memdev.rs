@@ -76,6 +76,12 @@ impl Memdev {
         unsafe { &*raw.cast() }
     }
 
+    /// The serial number of the device; it outlives the memdev. Only while its driver is bound.
+    pub fn serial(&self) -> u64 {
+        // SAFETY: The type's invariant; a bound memdev has its device's state.
+        unsafe { bindings::memdev_serial(self.0.get()) }
+    }
+
     /// The memdev whose device `dev` is, if it is one's.
     ///
     /// # Safety

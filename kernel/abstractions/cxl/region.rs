@@ -267,6 +267,18 @@ impl Region {
         }
     }
 
+    /// Whether some of what the region maps is dynamic capacity. Only for a committed region, before its driver
+    /// is probed or in the probe.
+    pub fn maps_dynamic_capacity(&self) -> bool {
+        self.endpoint_decoders().any(|decoder| {
+            // SAFETY: A target of a committed region is a valid decoder with capacity, below the port of a
+            // memdev.
+            unsafe {
+                !(*decoder).dpa_res.is_null() && bindings::endpoint_decoder_is_dynamic(decoder)
+            }
+        })
+    }
+
     /// The physical addresses of the region.
     ///
     /// # Errors

@@ -134,6 +134,12 @@ impl Area {
         Ok(start..end)
     }
 
+    /// Whether some of `spans` is System RAM.
+    pub fn is_memory(&self, spans: &[Span]) -> bool {
+        let mut ranges = spans.iter().filter_map(|span| self.range(*span).ok());
+        ranges.any(|range| dax_region::is_system_ram(&range))
+    }
+
     fn ranges(&self, spans: &[Span]) -> Result<KVec<Range<u64>>> {
         let mut ranges = KVec::with_capacity(spans.len(), GFP_KERNEL)?;
         for span in spans {
@@ -181,14 +187,15 @@ impl Area {
                 None => Err(ENODEV),
             }
         });
-        if noted.is_err() {
-            let _ = self.empty(&device, &[]);
+        if noted.is_err() && self.empty(&device, &[], &[]).is_ok() {
+            self.pool.recycle(&device);
         }
         noted
     }
 
-    /// Takes the memory of `set` out of use, all of it or none.
-    pub fn take_away(&self, set: Set, spans: &[Span]) -> Result {
+    /// Takes the memory of `set` out of use, all of it or none. Where the device took some of it already, `lost`,
+    /// as much as can be, whoever uses it.
+    pub fn take_away(&self, set: Set, spans: &[Span], lost: &[Span]) -> Result {
         let departures = self.departures.lock();
         let device = match &*self.surfaced.lock() {
             None => return Err(ENODEV),
@@ -197,32 +204,44 @@ impl Area {
                 .find(|one| one.set == set)
                 .map(|one| one.device.clone()),
         };
+        let ranges = self.ranges(spans)?;
         if let Some(device) = device {
-            self.empty(&device, &self.ranges(spans)?)?;
+            self.empty(&device, &ranges, &self.ranges(lost)?)?;
+            // Its file goes before another set may have the device.
             let gone = self.forget(set);
             drop(gone);
+            self.pool.recycle(&device);
+        } else if let User::Kmem(hold) = &self.user {
+            // It did not come up whole, and some of it had to stay.
+            ranges.iter().try_for_each(|range| hold.take_away(range))?;
         }
         drop(departures);
+        if self.is_memory(spans) {
+            return Err(EBUSY);
+        }
         Ok(())
     }
 
-    /// Takes all memory from a device, which is in `ranges`.
-    fn empty(&self, device: &DaxDevice, ranges: &[Range<u64>]) -> Result {
+    /// Takes all memory from a device, which is in `ranges`, of which the contents of `lost` are lost.
+    fn empty(&self, device: &DaxDevice, ranges: &[Range<u64>], lost: &[Range<u64>]) -> Result {
         match &self.user {
             User::Kmem(hold) => {
-                for range in ranges {
-                    hold.take_away(range)?;
-                }
-                self.pool.remove(device)
+                // All is tried before an error is told.
+                let gave_up = lost.iter().map(|range| hold.give_up(range));
+                gave_up.fold(Ok(()), Result::and)?;
+                ranges.iter().try_for_each(|range| hold.take_away(range))?;
+                self.pool.empty(device)
             }
-            User::Applications(mappable) => {
-                mappable.remove(|| {
+            User::Applications(mappable) => mappable.remove(|| {
+                if lost.is_empty() {
                     // Nobody opens it from here on, and nobody has it open.
                     let closed = device.close().ok_or(EBUSY)?;
                     closed.release();
-                    self.pool.remove(device)
-                })
-            }
+                } else {
+                    device.take_from_users()?;
+                }
+                self.pool.empty(device)
+            }),
         }
     }
 

@@ -4,13 +4,16 @@
 //! and receives.
 
 use super::area::Area;
-use crate::abstractions::{
-    cxl::memdev::{
-        Mailbox,
-        SendError, //
+use crate::{
+    abstractions::{
+        cxl::memdev::{
+            Mailbox,
+            SendError, //
+        },
+        text::Text,
+        worker, //
     },
-    text::Text,
-    worker, //
+    holds, //
 };
 use core::iter::Peekable;
 use kernel::{
@@ -40,6 +43,7 @@ use region_policy::{
             Entry,
             Holdings,
             Reply,
+            Set,
             Work, //
         },
         list,
@@ -104,6 +108,8 @@ pub struct Job {
     pub tag: Option<Tag>,
     /// The extents that it is about, in the order in which they make up the memory.
     pub spans: KVec<Span>,
+    /// Those of them that the device took without asking.
+    pub lost: KVec<Span>,
 }
 
 impl Conversation {
@@ -138,7 +144,7 @@ impl Conversation {
         self.areas.push(area.clone(), GFP_KERNEL)?;
         if let Some(remembers_tags) = self.remembers_tags {
             let holdings = self.exchange.holdings_mut();
-            holdings.claim(area.terms().span, remembers_tags, worker::now());
+            holdings.claim(&area.terms(), remembers_tags, worker::now());
         }
         Ok(())
     }
@@ -211,40 +217,59 @@ impl Conversation {
                 self.exchange.holdings_mut().given_back(set, reply, now);
                 continue;
             }
-            let holdings = self.exchange.holdings();
-            let mut spans = KVec::new();
-            for entry in holdings.in_order(set) {
-                spans.push(entry.extent().span, GFP_KERNEL)?;
+            let job = self.job(work, set);
+            if job.is_err() {
+                // Nobody will tell how it went.
+                self.went(work, None, false);
             }
-            let area = self
-                .areas
-                .iter()
-                .find(|area| holdings.is_within(set, area.terms().span))
-                .cloned();
-            let tag = holdings.find(set).and_then(|entry| entry.extent().tag);
-            return Ok(Ok(Job {
-                work,
-                area,
-                tag,
-                spans,
-            }));
+            return job.map(Ok);
         }
     }
 
-    /// Tells how a job went.
-    pub fn done(&mut self, job: &Job, worked: bool) {
+    /// What has to be known to do `work`, which is about `set`.
+    fn job(&self, work: Work, set: Set) -> Result<Job> {
+        let holdings = self.exchange.holdings();
+        let mut spans = KVec::new();
+        let mut lost = KVec::new();
+        for entry in holdings.in_order(set) {
+            spans.push(entry.extent().span, GFP_KERNEL)?;
+            if entry.is_lost() {
+                lost.push(entry.extent().span, GFP_KERNEL)?;
+            }
+        }
+        let mut areas = self.areas.iter();
+        let area = areas.find(|area| holdings.is_within(set, area.terms().span));
+        Ok(Job {
+            work,
+            area: area.cloned(),
+            tag: holdings.find(set).and_then(|entry| entry.extent().tag),
+            spans,
+            lost,
+        })
+    }
+
+    /// Tells how a job went. Memory that should have come and is `stuck` half way is not given back before it is
+    /// out of use.
+    pub fn done(&mut self, job: &Job, worked: bool, stuck: bool) {
+        self.went(job.work, job.area.as_ref(), worked || stuck);
+        if let (Work::Surface(set), true) = (job.work, stuck) {
+            let holdings = self.exchange.holdings_mut();
+            holdings.want_back_set(set, worker::now());
+        }
+    }
+
+    fn went(&mut self, work: Work, area: Option<&Arc<Area>>, worked: bool) {
         let now = worker::now();
         let holdings = self.exchange.holdings_mut();
-        match job.work {
-            Work::Surface(set) => holdings.surfaced(set, worked, now),
-            Work::TakeAway(set) => {
-                let purpose = job
-                    .area
-                    .as_ref()
-                    .map_or(Use::Sysram, |area| area.terms().purpose);
+        match (work, area) {
+            // It is for the next region.
+            (Work::Surface(set), None) => holdings.put_off(set, now),
+            (Work::Surface(set), Some(_)) => holdings.surfaced(set, worked, now),
+            (Work::TakeAway(set), area) => {
+                let purpose = area.map_or(Use::Sysram, |area| area.terms().purpose);
                 holdings.taken_away(set, worked, purpose, now);
             }
-            Work::GiveBack(_) => {}
+            (Work::GiveBack(_), _) => {}
         }
     }
 
@@ -255,6 +280,10 @@ impl Conversation {
         tag_elsewhere: TagElsewhere<'_>,
         now: u64,
     ) -> Result<(), SendError> {
+        if self.remembers_tags.is_none() {
+            // What there is from before may be asked back by the first event.
+            self.take_over(mailbox, now)?;
+        }
         self.read_events(mailbox, tag_elsewhere, now)?;
         if let Some(why) = self.exchange.expire(now) {
             if do_duties(&mut self.exchange, mailbox, &mut self.buffer, now)? {
@@ -282,10 +311,10 @@ impl Conversation {
             let length = mailbox.send(GET_EVENT_RECORDS, &[LOG], &mut self.answer)?;
             let answer = self.answer.get(..length).unwrap_or_default();
             let page = Page::parse(answer).map_err(|why| malformed(mailbox, why))?;
-            if page.overflow() {
-                self.exchange.overflowed();
-            }
             if page.is_empty() {
+                if page.overflow() {
+                    self.exchange.overflowed();
+                }
                 given_up = self.exchange.drained().or(given_up);
                 if do_duties(&mut self.exchange, mailbox, &mut self.buffer, now)? {
                     continue;
@@ -315,6 +344,10 @@ impl Conversation {
                     refused(mailbox, format_args!("an offer of {count} extents"), why);
                 }
             }
+            // What was lost is later than these.
+            if page.overflow() {
+                self.exchange.overflowed();
+            }
             let mut handles = page.records().map(|record| record.handle()).peekable();
             while let Some(length) = payload::clear(&mut handles, &mut self.buffer) {
                 let payload = self.buffer.get(..length).unwrap_or_default();
@@ -323,36 +356,42 @@ impl Conversation {
         }
     }
 
-    /// Compares what the device lists with what we have. The first time all of it is taken over; later
-    /// what we do not know of is given back.
+    /// Takes over what the device lists from before.
+    fn take_over(&mut self, mailbox: &Mailbox, now: u64) -> Result<(), SendError> {
+        let configuration = read_configuration(mailbox, &mut self.buffer)?;
+        let remembers_tags = configuration.is_some_and(|device| device.remembers_tags());
+        let listed = read_list(mailbox, &mut self.answer)?;
+        let extents = listed.iter().copied();
+        let is_memory = |span| holds::is_left_over(mailbox.memdev(), span);
+        if self.exchange.holdings_mut().adopt(&extents, is_memory).is_err() {
+            dev_warn!(
+                mailbox.memdev().as_ref(),
+                "dynamic capacity: the device lists more extents than there is room for\n"
+            );
+        }
+        self.remembers_tags = Some(remembers_tags);
+        for area in &self.terms {
+            let holdings = self.exchange.holdings_mut();
+            holdings.claim(area, remembers_tags, now);
+        }
+        Ok(())
+    }
+
+    /// Compares what the device lists with what we have: what we do not know of is given back, and what it does not
+    /// know of is lost.
     fn balance(&mut self, mailbox: &Mailbox, now: u64) -> Result<(), SendError> {
         let listed = read_list(mailbox, &mut self.answer)?;
-        if self.remembers_tags.is_some() {
-            for extent in &listed {
-                let held = self.exchange.holdings().overlapping(extent.span);
-                if held.is_none() {
-                    let mut span = core::iter::once(extent.span).peekable();
-                    release(mailbox, &mut span, &mut self.buffer);
-                }
-            }
-        } else {
-            let extents = listed.iter().copied();
-            if self.exchange.holdings_mut().adopt(&extents).is_err() {
-                dev_warn!(
-                    mailbox.memdev().as_ref(),
-                    "dynamic capacity: the device lists more extents than there is room for\n"
-                );
-            }
-            let configuration = read_configuration(mailbox, &mut self.buffer)?;
-            let remembers_tags = configuration.is_some_and(|device| device.remembers_tags());
-            self.remembers_tags = Some(remembers_tags);
-            for area in &self.terms {
-                let holdings = self.exchange.holdings_mut();
-                holdings.claim(area.span, remembers_tags, now);
+        for extent in &listed {
+            let held = self.exchange.holdings().overlapping(extent.span);
+            if held.is_none() {
+                let mut span = core::iter::once(extent.span).peekable();
+                release(mailbox, &mut span, &mut self.buffer);
             }
         }
         let spans = listed.iter().map(|extent| extent.span);
-        self.exchange.holdings_mut().compare(&spans, now);
+        while let Some((span, in_use)) = self.exchange.holdings_mut().compare(&spans, now) {
+            lost(mailbox, span, in_use);
+        }
         Ok(())
     }
 }
@@ -386,7 +425,28 @@ fn take(
             release(mailbox, &mut span, buffer);
             None
         }
+        Outcome::Lost { extent, in_use } => {
+            lost(mailbox, extent.span, in_use);
+            None
+        }
         _ => None,
+    }
+}
+
+/// Tells that the device took `span` without asking.
+fn lost(mailbox: &Mailbox, span: Span, in_use: bool) {
+    if in_use {
+        dev_emerg!(
+            mailbox.memdev().as_ref(),
+            "dynamic capacity: {} was taken without asking while it was in use: what was in it is lost\n",
+            Text(span)
+        );
+    } else {
+        dev_warn!(
+            mailbox.memdev().as_ref(),
+            "dynamic capacity: {} was taken without asking\n",
+            Text(span)
+        );
     }
 }
 

@@ -154,12 +154,10 @@ impl Way {
 
     /// System RAM over dynamic capacity, in a zone that suits it.
     fn dynamic(online_type: OnlineType, for_good: bool) -> Result<Self, Refusal> {
-        match online_type {
-            OnlineType::Offline | OnlineType::OnlineMovable => Ok(Self::Dynamic(online_type)),
-            OnlineType::Online | OnlineType::OnlineKernel if for_good => {
-                Ok(Self::DynamicForGood(online_type))
-            }
-            OnlineType::Online | OnlineType::OnlineKernel => Err(Refusal::new(
+        match online_type.admits_kernel_zones() {
+            false => Ok(Self::Dynamic(online_type)),
+            true if for_good => Ok(Self::DynamicForGood(online_type)),
+            true => Err(Refusal::new(
                 format!("{online_type} may put the region's memory into a kernel zone"),
                 "the fabric wants dynamic capacity back some day, and memory in a kernel zone may never come back",
                 "choose --online-type online_movable, or insist with --allow-kernel-zones",

@@ -14,6 +14,7 @@ use lab::topology::MIB;
 use rustix::io::Errno;
 
 use crate::data::Data;
+use crate::pin::Pin;
 use crate::support::CXL;
 use crate::support::DRIVERS;
 use crate::support::Log;
@@ -66,6 +67,11 @@ pub fn tests() -> Vec<Test> {
             in_use,
         ),
         Test::new(
+            "dynamic_capacity: memory that is pinned when it is asked back holds up no other extent, and goes when it can",
+            loaded("dc"),
+            pinned,
+        ),
+        Test::new(
             "dynamic_capacity: what the host has from before is kept and can be given back, and no decoder goes below memory",
             loaded("dc"),
             from_before,
@@ -101,6 +107,11 @@ pub fn tests() -> Vec<Test> {
             beside_static_memory,
         ),
         Test::new(
+            "dynamic_capacity: no driver takes it for static memory, whatever mode its decoder is given",
+            loaded("dc-static"),
+            mislabelled,
+        ),
+        Test::new(
             "dynamic_capacity: a device is looked after behind a switch that a fabric manager commands",
             loaded("dc-switch"),
             |guest| refused_in(guest, 0),
@@ -117,14 +128,19 @@ fn extent(number: u64) -> Extent {
 
 /// Commits a region over all dynamic capacity of the device, by hand as docs/abi tells.
 fn committed(guest: &Guest) -> Result<Region<'_>> {
-    let name = guest.sh_ok(
+    committed_as(guest, "dc", "dynamic_ram_a")
+}
+
+/// The same, as a region of another `kind` whose decoder is given another `mode` behind its capacity.
+fn committed_as<'g>(guest: &'g Guest, kind: &str, mode: &str) -> Result<Region<'g>> {
+    let name = guest.sh_ok(&format!(
         "set -e
         cd /sys/bus/cxl/devices
         memdev=$(dirname mem*/dynamic_ram_a)
         size=$(cat $memdev/dynamic_ram_a/size)
         root=$(dirname decoder*/create_dc_region)
-        region=$(cat $root/create_dc_region)
-        echo $region > $root/create_dc_region
+        region=$(cat $root/create_{kind}_region)
+        echo $region > $root/create_{kind}_region
         echo 256 > $region/interleave_granularity
         echo 1 > $region/interleave_ways
         echo $size > $region/size
@@ -135,10 +151,11 @@ fn committed(guest: &Guest) -> Result<Region<'_>> {
         echo $decoder > $memdev/dynamic_ram_a/decoder
         test \"$(cat $decoder/mode)\" = dynamic_ram_a
         echo $size > $decoder/dpa_size
+        if [ {mode} != dynamic_ram_a ]; then echo {mode} > $decoder/mode; fi
         echo $decoder > $region/target0
         echo 1 > $region/commit
-        echo $region",
-    )?;
+        echo $region"
+    ))?;
     Region::named(guest, name.trim())
 }
 
@@ -276,7 +293,7 @@ fn kept_to_ourselves(guest: &Guest) -> Result<()> {
     guest.write_refused(&bind, &region.name(), Errno::NXIO)?;
     region.bind("cxl_sysram_region")?;
     let allow = format!("{}/sysram_region0/allow_kernel_zones", region.path());
-    for policy in ["online", "online_kernel"] {
+    for policy in ["online", "online_kernel", "offline"] {
         let log = Log::from_now(guest)?;
         guest.write_refused(&region.online_type(), policy, Errno::PERM)?;
         log.assert_line(&[&region.name(), policy, "allow_kernel_zones"])?;
@@ -436,6 +453,49 @@ fn in_use(guest: &Guest) -> Result<()> {
     wait_until_held(guest, &region, &[])?;
     data.assert_intact()?;
     data.remove()?;
+    destroy(guest, &region)
+}
+
+fn pinned(guest: &Guest) -> Result<()> {
+    let fabric = DcRegion::new(guest, SERIAL, 0);
+    let region = sysram(guest)?;
+    fabric.add(&[extent(0)])?;
+    wait_until_held(guest, &region, &[extent(0)])?;
+    let pin = Pin::on_node(guest, NODE)?;
+    let leaving = line(&extent(0), "leaving");
+    let still_leaving = |what: &str| {
+        let listed = extents(guest, &region)?;
+        ensure(
+            listed.contains(&leaving),
+            format!("{what}, and the pinned extent is not on its way any more: {listed:?}"),
+        )
+    };
+    fabric.release(&[extent(0)])?;
+    guest.wait_for("the pinned extent is leaving", || {
+        Ok(extents(guest, &region)?.contains(&leaving))
+    })?;
+
+    // An offer is answered, another becomes memory, and that goes back.
+    let log = Log::from_now(guest)?;
+    let Extent { offset, length } = extent(2);
+    fabric.add(&[Extent {
+        offset,
+        length: length / 2,
+    }])?;
+    log.wait_for("is not made of whole units")?;
+    still_leaving("an offer was refused")?;
+    fabric.add(&[extent(1)])?;
+    let other = line(&extent(1), IN_USE);
+    guest.wait_for("the other extent is in use", || {
+        Ok(extents(guest, &region)?.contains(&other))
+    })?;
+    still_leaving("another extent came")?;
+    fabric.release(&[extent(1)])?;
+    settle(guest, &region, 1, false)?;
+    still_leaving("another extent went")?;
+
+    pin.release()?;
+    wait_until_held(guest, &region, &[])?;
     destroy(guest, &region)
 }
 
@@ -647,5 +707,18 @@ fn beside_static_memory(guest: &Guest) -> Result<()> {
     wait_until_held(guest, &region, &[extent(3)])?;
     fabric.release(&[extent(3)])?;
     wait_until_held(guest, &region, &[])?;
+    destroy(guest, &region)
+}
+
+/// The core looks at the mode of a decoder and not at its capacity.
+fn mislabelled(guest: &Guest) -> Result<()> {
+    let region = committed_as(guest, "ram", "ram")?;
+    for driver in ["cxl_region", "cxl_sysram_region", "cxl_devdax_region"] {
+        let log = Log::from_now(guest)?;
+        let bind = format!("{DRIVERS}/{driver}/bind");
+        guest.write_refused(&bind, &region.name(), Errno::NXIO)?;
+        log.assert_line(&[&region.name(), "has dynamic capacity"])?;
+    }
+    region.assert_all("absent")?;
     destroy(guest, &region)
 }

@@ -14,8 +14,9 @@
 //!
 //! ```text
 //! loop {
-//!     read a page of the log; call overflowed() if it says so
-//!     for each record { record(); do the duties }      clear the page
+//!     read a page of the log
+//!     for each record { record(); do the duties }
+//!     call overflowed() if the page says so: what was lost is later than its records; clear the page
 //!     at an empty page { drained(); do the duties; stop unless the duty is to read again }
 //! }
 //! ```
@@ -66,8 +67,13 @@ pub enum Outcome {
     WantedBack,
     /// The fabric wants something back that the host does not have.
     NotHeld(Extent),
-    /// The fabric took something without asking; true if the host still has it as memory.
-    Lost(bool),
+    /// The fabric took something without asking.
+    Lost {
+        /// What.
+        extent: Extent,
+        /// Whether the host still has it as memory.
+        in_use: bool,
+    },
     /// The device's regions changed.
     Reconfigured,
     /// It says nothing that could be acted upon.
@@ -187,7 +193,10 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
             }
             (Kind::ForcedRelease, Some(extent)) => {
                 self.withdraw(extent);
-                Outcome::Lost(self.holdings.lose(extent.span, now))
+                Outcome::Lost {
+                    extent,
+                    in_use: self.holdings.lose(extent.span, now),
+                }
             }
             (Kind::Release | Kind::ForcedRelease, None) => Outcome::Unreadable,
         }

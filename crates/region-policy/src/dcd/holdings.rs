@@ -9,7 +9,7 @@
 use core::fmt;
 use core::ops::DerefMut;
 
-use super::admission::{Refusal, Use};
+use super::admission::{Area, Refusal, Use};
 use crate::extent::{Extent, Span, Tag};
 
 /// After how many attempts memory in use is left alone, until somebody asks again.
@@ -17,6 +17,9 @@ pub const ATTEMPTS: u8 = 8;
 
 /// The time from the first attempt to the second, in milliseconds; it doubles with each.
 const FIRST_DELAY: u64 = 250;
+
+/// The longest time between two attempts that disturb nobody, in milliseconds.
+const LONGEST_DELAY: u64 = 2_000;
 
 /// The number of a set; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -277,11 +280,11 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
 
     /// The same, with nothing but that: memory that may be in use.
     pub fn begin_removal(&mut self, now: u64) -> Option<Work> {
-        // Whoever has waited longest: one that is always busy must not keep the others waiting.
+        // What was tried least, then what has waited longest: those that are busy must not keep the others waiting.
         let set = self
             .entries()
             .filter(|entry| entry.phase == Phase::Leaving && entry.due <= now)
-            .min_by_key(|entry| entry.due)?
+            .min_by_key(|entry| (entry.attempts, entry.due))?
             .set;
         self.update(set, |entry| entry.phase = Phase::Moving);
         Some(Work::TakeAway(set))
@@ -325,6 +328,20 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
         self.forget_what_is_lost();
     }
 
+    /// Tells that the region over `set` went before it could do [`Work::Surface`]: the set stays with the host, for
+    /// the next region.
+    pub fn put_off(&mut self, set: Set, now: u64) {
+        self.update_in(Phase::Surfacing, set, |entry| {
+            entry.due = now;
+            entry.phase = if entry.wanted {
+                Phase::Vacated
+            } else {
+                Phase::Parked
+            };
+        });
+        self.forget_what_is_lost();
+    }
+
     /// Tells how [`Work::TakeAway`] went. Memory in use is tried again, [`ATTEMPTS`] times in all as system
     /// RAM, since each attempt disturbs its users; as devdax, where it costs nothing, until it works.
     pub fn taken_away(&mut self, set: Set, out_of_use: bool, purpose: Use, now: u64) {
@@ -335,6 +352,10 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
                 return;
             }
             let delay = FIRST_DELAY << entry.attempts.min(ATTEMPTS);
+            let delay = match purpose {
+                Use::Sysram => delay,
+                Use::Devdax => delay.min(LONGEST_DELAY),
+            };
             entry.attempts = entry.attempts.saturating_add(1);
             entry.due = now.saturating_add(delay);
             entry.phase = match purpose {
@@ -417,58 +438,80 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
     }
 
     /// Takes over what the device says that the host has, and the host does not know of: extents of a tag as
-    /// one set, others one by one. They stay as they are until a region claims them.
+    /// one set, others one by one. They stay as they are until a region claims them. What still `is_memory`, since
+    /// it had to be left behind, is not given back before.
     ///
     /// # Errors
     /// [`Refusal::NoRoom`]; what there was room for is taken over.
     pub fn adopt(
         &mut self,
         listed: &(impl Iterator<Item = Extent> + Clone),
+        is_memory: impl Fn(Span) -> bool,
     ) -> Result<(), Refusal> {
         for first in listed.clone() {
             if self.overlapping(first.span).is_some() {
                 continue;
             }
+            let together = |extent: &Extent| match first.tag {
+                None => *extent == first,
+                tag => extent.tag == tag,
+            };
+            let group = || listed.clone().filter(together);
+            let phase = if group().any(|extent| is_memory(extent.span)) {
+                Phase::Surfaced
+            } else {
+                Phase::Kept
+            };
             let set = self.new_set();
-            if first.tag.is_none() {
-                self.push(first, set, Phase::Kept)?;
-                continue;
-            }
-            for extent in listed.clone().filter(|extent| extent.tag == first.tag) {
+            for extent in group() {
                 if self.overlapping(extent.span).is_none() {
-                    self.push(extent, set, Phase::Kept)?;
+                    self.push(extent, set, phase)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// A region over `span` is there, and none of its memory yet. What the host has of it becomes memory, if it
-    /// is known to what it belongs: it always was with this host, it has a tag, or the device `remembers_tags`
-    /// and has none for it.
-    pub fn claim(&mut self, span: Span, remembers_tags: bool, now: u64) {
-        while let Some(set) = self.claimable(span, remembers_tags) {
+    /// The region of `area` is there, and none of its memory yet. What the host has of it becomes memory, if that
+    /// can be used there and is known to what it belongs: it always was with this host, it has a tag, or the device
+    /// `remembers_tags` and has none for it.
+    pub fn claim(&mut self, area: &Area, remembers_tags: bool, now: u64) {
+        while let Some(set) = self.claimable(area, remembers_tags) {
             self.update(set, |entry| {
-                entry.phase = if entry.wanted {
-                    Phase::Vacated
-                } else {
-                    Phase::Accepted
-                };
                 entry.due = now;
+                entry.phase = match entry.phase {
+                    // It is memory until the region has taken that up, and taken it out of use.
+                    Phase::Surfaced | Phase::Leaving => Phase::Accepted,
+                    _ if entry.wanted => Phase::Vacated,
+                    _ => Phase::Accepted,
+                };
             });
         }
     }
 
-    fn claimable(&self, span: Span, remembers_tags: bool) -> Option<Set> {
-        let mut known = self.sets().filter(|entry| match entry.phase {
+    fn claimable(&mut self, area: &Area, remembers_tags: bool) -> Option<Set> {
+        let is_known = |entry: &&Entry| match entry.phase {
             Phase::Kept => remembers_tags || entry.extent.tag.is_some(),
             // The last two had to be left behind by the region before.
             Phase::Parked | Phase::Surfaced | Phase::Leaving => true,
             _ => false,
-        });
-        known
-            .find(|entry| self.is_within(entry.set, span))
-            .map(Entry::set)
+        };
+        let fits = |entry: &&Entry| {
+            self.entries()
+                .filter(|other| other.set == entry.set)
+                .all(|other| area.admits(other.extent.span).is_ok())
+        };
+        let first = *self.sets().filter(is_known).find(fits)?;
+        if first.phase != Phase::Parked || first.extent.tag.is_some() {
+            return Some(first.set);
+        }
+        // What one region had together another may have one by one.
+        if area.purpose.takes_single_extents() {
+            let single = self.new_set();
+            self.entries_mut().find(|entry| entry.set == first.set)?.set = single;
+            return Some(single);
+        }
+        Some(first.set)
     }
 
     /// The region over `span` goes, and has taken its memory out of use, as far as that could be done:
@@ -508,18 +551,21 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
             .all(|entry| span.covers(entry.extent.span))
     }
 
-    /// Marks as lost what the device does not list any more.
-    pub fn compare(&mut self, listed: &(impl Iterator<Item = Span> + Clone), now: u64) {
-        while let Some(span) = self
+    /// Marks as lost an extent that the device does not list any more. Returns which, and whether it still is
+    /// memory; to be called until there is none.
+    pub fn compare(
+        &mut self,
+        listed: &(impl Iterator<Item = Span> + Clone),
+        now: u64,
+    ) -> Option<(Span, bool)> {
+        let span = self
             .entries()
             .filter(|entry| {
                 !entry.lost && !matches!(entry.phase, Phase::Offered | Phase::Returning)
             })
             .map(|entry| entry.extent.span)
-            .find(|span| !listed.clone().any(|listed| listed.covers(*span)))
-        {
-            self.lose(span, now);
-        }
+            .find(|span| !listed.clone().any(|listed| listed.covers(*span)))?;
+        Some((span, self.lose(span, now)))
     }
 
     /// The number for another set.

@@ -34,15 +34,19 @@ fn event(kind: Kind, span: Span, number: u8, more: bool) -> Event {
     }
 }
 
-fn tell(exchange: &mut Exchange<Vec<Entry>>, event: &Event) -> Outcome {
-    let area = Area {
+/// A region over the first blocks.
+fn area(purpose: Use) -> Area {
+    Area {
         region: 0,
         span: blocks(0, 8),
         physical: 0,
         alignment: BLOCK,
-        purpose: Use::Sysram,
-    };
-    exchange.record(event, &[area], |_| false, 0)
+        purpose,
+    }
+}
+
+fn tell(exchange: &mut Exchange<Vec<Entry>>, event: &Event) -> Outcome {
+    exchange.record(event, &[area(Use::Sysram)], |_| false, 0)
 }
 
 #[test]
@@ -129,7 +133,8 @@ fn what_the_fabric_took_is_not_given_back() {
     };
     exchange.holdings_mut().surfaced(set, true, 0);
     let forced = event(Kind::ForcedRelease, blocks(0, 1), 0, false);
-    assert_eq!(tell(&mut exchange, &forced), Outcome::Lost(true));
+    let lost = tell(&mut exchange, &forced);
+    assert!(matches!(lost, Outcome::Lost { in_use: true, .. }));
     assert_eq!(exchange.holdings_mut().begin(0), Some(Work::TakeAway(set)));
     exchange
         .holdings_mut()
@@ -150,9 +155,9 @@ fn what_was_there_before_becomes_memory_only_if_it_is_known_what_it_is() {
     for (remembers_tags, sets) in [(false, 1), (true, 2)] {
         let mut exchange = certain();
         let holdings = exchange.holdings_mut();
-        holdings.adopt(&listed.iter().copied()).unwrap();
+        holdings.adopt(&listed.iter().copied(), |_| false).unwrap();
         assert_eq!(holdings.begin(0), None);
-        holdings.claim(blocks(0, 8), remembers_tags, 0);
+        holdings.claim(&area(Use::Sysram), remembers_tags, 0);
         let begun = core::iter::from_fn(|| holdings.begin(0)).count();
         assert_eq!(begun, sets, "the device remembers tags: {remembers_tags}");
         assert_eq!(holdings.accepted(), 3);
@@ -228,7 +233,7 @@ fn what_a_region_leaves_is_there_for_the_next_one() {
         holdings.given_back(set, Reply::Done, 0);
         true
     }));
-    holdings.claim(blocks(0, 8), false, 0);
+    holdings.claim(&area(Use::Sysram), false, 0);
     let again = core::iter::from_fn(|| holdings.begin(0)).count();
     assert_eq!(again, 2, "the other two become memory again");
 }
@@ -247,4 +252,101 @@ fn work_that_was_begun_for_a_region_that_is_gone_changes_nothing() {
     assert_eq!(holdings.find(set).unwrap().phase(), Phase::Parked);
     holdings.taken_away(set, true, Use::Sysram, 0);
     assert_eq!(holdings.find(set).unwrap().phase(), Phase::Parked);
+}
+
+/// A device with extents in these blocks, in one group, which are memory.
+fn mapped(blocks_of: &[u64]) -> Exchange<Vec<Entry>> {
+    let mut exchange = certain();
+    let last = blocks_of.len() - 1;
+    for (index, block) in blocks_of.iter().enumerate() {
+        let offer = event(Kind::Add, blocks(*block, 1), 0, index < last);
+        exchange.record(&offer, &[area(Use::Devdax)], |_| false, 0);
+    }
+    exchange.answered(Reply::Done, 0);
+    while let Some(Work::Surface(set)) = exchange.holdings_mut().begin(0) {
+        exchange.holdings_mut().surfaced(set, true, 0);
+    }
+    exchange
+}
+
+#[test]
+fn what_applications_had_together_comes_one_by_one_as_system_ram() {
+    let mut exchange = mapped(&[0, 2, 4]);
+    let holdings = exchange.holdings_mut();
+    assert_eq!(holdings.sets().count(), 1);
+    holdings.unclaim(blocks(0, 8), |_| false, 0);
+    holdings.claim(&area(Use::Sysram), false, 0);
+    let surfacing = core::iter::from_fn(|| holdings.begin(0)).count();
+    assert_eq!(surfacing, 3);
+}
+
+#[test]
+fn a_region_takes_up_only_what_it_can_use() {
+    let mut exchange = mapped(&[1]);
+    let holdings = exchange.holdings_mut();
+    holdings.unclaim(blocks(0, 8), |_| false, 0);
+    let coarse = Area {
+        alignment: 4 * BLOCK,
+        ..area(Use::Sysram)
+    };
+    holdings.claim(&coarse, false, 0);
+    assert_eq!(holdings.begin(0), None);
+    assert!(holdings
+        .entries()
+        .all(|entry| entry.phase() == Phase::Parked));
+}
+
+#[test]
+fn what_stays_memory_is_not_given_back_before_a_region_took_it_out_of_use() {
+    // Left behind by a region, and asked back meanwhile.
+    let mut left = mapped(&[0]);
+    left.holdings_mut().unclaim(blocks(0, 8), |_| true, 0);
+    // Or by one whose memdev came back: the device lists it, and the host forgot it.
+    let mut adopted = certain();
+    let listed = [Extent {
+        span: blocks(0, 1),
+        tag: None,
+        sequence: 0,
+    }];
+    adopted
+        .holdings_mut()
+        .adopt(&listed.iter().copied(), |_| true)
+        .unwrap();
+    for mut exchange in [left, adopted] {
+        let holdings = exchange.holdings_mut();
+        holdings.want_back(blocks(0, 1), 0);
+        let Some(Work::TakeAway(set)) = holdings.begin(0) else {
+            panic!("it is memory");
+        };
+        holdings.taken_away(set, false, Use::Sysram, 0);
+        holdings.claim(&area(Use::Sysram), false, 1000);
+        assert_eq!(holdings.begin(1000), Some(Work::Surface(set)));
+        holdings.surfaced(set, true, 1000);
+        assert_eq!(holdings.begin(1000), Some(Work::TakeAway(set)));
+        holdings.taken_away(set, true, Use::Sysram, 1000);
+        assert_eq!(holdings.begin(1000), Some(Work::GiveBack(set)));
+    }
+}
+
+#[test]
+fn what_was_tried_least_is_tried_first() {
+    let mut exchange = certain();
+    for block in 0..3 {
+        tell(&mut exchange, &event(Kind::Add, blocks(block, 1), 0, false));
+        exchange.answered(Reply::Done, 0);
+    }
+    let holdings = exchange.holdings_mut();
+    while let Some(Work::Surface(set)) = holdings.begin(0) {
+        holdings.surfaced(set, true, 0);
+    }
+    holdings.want_back(blocks(0, 2), 0);
+    for _ in 0..2 {
+        let Some(Work::TakeAway(busy)) = holdings.begin(0) else {
+            panic!("it is asked back");
+        };
+        holdings.taken_away(busy, false, Use::Sysram, 0);
+    }
+    holdings.want_back(blocks(2, 1), 9_000);
+    let third = holdings.overlapping(blocks(2, 1)).unwrap().set();
+    assert_eq!(holdings.begin(9_000), Some(Work::TakeAway(third)));
 }

@@ -173,9 +173,6 @@ impl<'f> Host<'f> {
             let bytes = self.device.get_events(PAGE);
             self.let_fabric_act();
             let page = Page::parse(&bytes).unwrap();
-            if page.overflow() {
-                self.exchange.overflowed();
-            }
             for record in page.records() {
                 let event = record.event().unwrap();
                 let areas = self.areas();
@@ -185,6 +182,10 @@ impl<'f> Host<'f> {
                     self.give_back([extent.span].into_iter());
                 }
                 self.do_duties();
+            }
+            // What was lost is later than these.
+            if page.overflow() {
+                self.exchange.overflowed();
             }
             let mut handles = page.records().map(|record| record.handle()).peekable();
             let mut buffer = [0; 64];
@@ -254,9 +255,11 @@ impl<'f> Host<'f> {
                 self.give_back([*span].into_iter());
             }
         }
-        self.exchange
-            .holdings_mut()
-            .compare(&listed.iter().copied(), self.now);
+        let now = self.now;
+        let holdings = self.exchange.holdings_mut();
+        while let Some((span, _)) = holdings.compare(&listed.iter().copied(), now) {
+            assert!(!listed.iter().any(|listed| listed.covers(span)));
+        }
     }
 
     fn work(&mut self, work: Work) {
