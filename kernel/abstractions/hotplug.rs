@@ -77,6 +77,14 @@ pub fn poison_used(start: u64) -> u32 {
     unsafe { bindings::memory_poison_used(start, block_size()) }
 }
 
+/// How many pages of what is online in `range` somebody uses, at this moment. Only for whoever keeps the memory
+/// from being removed meanwhile.
+pub fn used_pages(range: &Range<u64>) -> u64 {
+    let size = range.end.saturating_sub(range.start);
+    // SAFETY: The helper looks up any address, and pages that are not online are passed over.
+    unsafe { bindings::memory_used_pages(range.start, size) as u64 }
+}
+
 /// A memory group: what belongs to one device is onlined and offlined with regard to each other.
 ///
 /// # Invariants
@@ -161,24 +169,26 @@ pub fn signals_reach_current() -> bool {
 ///
 /// A rollback after a signal would otherwise be interrupted by the very signal that made it
 /// necessary: the kernel gives up an offline as long as one is pending. On the other hand it never
-/// gives up without one. So this does when `progress` has been the same number for `patience` seconds.
+/// gives up without one. So this does when `progress` has been the same for `patience` seconds.
 ///
 /// # Errors
 ///
 /// `EBUSY`: memory is in use and cannot be moved. `ETIMEDOUT`: there was no progress.
-pub fn offline_and_remove_unsignalled(
+pub fn offline_and_remove_unsignalled<P: PartialEq>(
     ranges: &[Range<u64>],
     patience: c_uint,
-    progress: impl Fn() -> i64,
+    progress: impl Fn() -> P,
 ) -> Result {
     let (list, count) = list(ranges)?;
     // SAFETY: `list` holds `count` ranges, which the kernel checks, until the removal has ended.
     let removal = from_err_ptr(unsafe { bindings::memory_removal_begin(list.as_ptr(), count) })?;
-    let mut seen = progress();
+    let mut seen = None;
     let mut gave_up = false;
+    // To look takes a while where there is much memory: it is not done where all goes well.
+    let half = patience.div_ceil(2);
     // SAFETY: The removal has begun, and not ended.
-    while !unsafe { bindings::memory_removal_wait(removal, patience) } {
-        let now = progress();
+    while !unsafe { bindings::memory_removal_wait(removal, half) } {
+        let now = Some(progress());
         if now == seen {
             gave_up = true;
             // SAFETY: As above.

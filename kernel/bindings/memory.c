@@ -46,6 +46,22 @@ bool memory_pfn_is_movable(unsigned long pfn)
 	return page_zonenum(pfn_to_page(pfn)) == ZONE_MOVABLE;
 }
 
+/* How many pages of what is online in a range somebody uses, at this moment. */
+unsigned long memory_used_pages(u64 start, u64 size)
+{
+	unsigned long end = PHYS_PFN(start + size);
+	unsigned long count = 0;
+
+	for (unsigned long pfn = PHYS_PFN(start); pfn < end; pfn++) {
+		struct page *page = pfn_to_online_page(pfn);
+
+		cond_resched();
+		if (page && page_ref_count(page))
+			count++;
+	}
+	return count;
+}
+
 /*
  * Tells the users of a memory block that its contents are lost: processes get
  * SIGBUS where they touch it, readers of files EIO. Pages that are free are left
@@ -61,7 +77,7 @@ unsigned int memory_poison_used(u64 start, u64 size)
 		struct page *page = pfn_to_online_page(pfn);
 
 		cond_resched();
-		if (!page || !page_count(page) || PageHWPoison(page))
+		if (!page || !page_count(page) || PageHWPoison(page) || PageReserved(page))
 			continue;
 		/* That it cannot be taken from its users is logged, and it is poisoned all the same. */
 		memory_failure(pfn, 0);

@@ -24,6 +24,7 @@ enum memory_block_truth memory_block_truth(u64 start, u64 size);
 bool memory_pfn_is_movable(unsigned long pfn);
 
 unsigned int memory_poison_used(u64 start, u64 size);
+unsigned long memory_used_pages(u64 start, u64 size);
 
 bool memory_signals_reach_current(void);
 struct memory_removal *memory_removal_begin(const struct range *ranges, unsigned int count);

@@ -40,6 +40,7 @@ use crate::{
 use area::Area;
 use conversation::{
     Conversation,
+    Ending,
     Lane,
     ONCE_IN_A_WHILE, //
 };
@@ -301,21 +302,24 @@ impl Device {
                 Err(_) => return ONCE_IN_A_WHILE,
             };
             self.list(mover);
-            let result = match (&job.area, job.work) {
-                (Some(area), Work::Surface(set)) => area.surface(set, job.tag, &job.spans),
-                (Some(area), Work::TakeAway(set)) => {
-                    area.take_away(set, &job.spans, &job.lost)
+            let ending = match (&job.area, job.work) {
+                (Some(area), Work::Surface(set)) => {
+                    match area.surface(set, job.tag, &job.spans) {
+                        Ok(()) => Ending::Done,
+                        Err(_) if area.is_memory(&job.spans) => Ending::Stuck,
+                        Err(_) if area.is_closed() => Ending::TooLate,
+                        Err(_) => Ending::Failed,
+                    }
                 }
-                (None, _) | (_, Work::GiveBack(_)) => Err(ENODEV),
+                (Some(area), Work::TakeAway(set)) => {
+                    match area.take_away(set, &job.spans, &job.lost) {
+                        Ok(()) => Ending::Done,
+                        Err(_) => Ending::Failed,
+                    }
+                }
+                (None, _) | (_, Work::GiveBack(_)) => Ending::TooLate,
             };
-            // What did not come up whole may have left something that had to stay: then it is taken away like any other.
-            let stuck = matches!(job.work, Work::Surface(_))
-                && result.is_err()
-                && job
-                    .area
-                    .as_ref()
-                    .is_some_and(|area| area.is_memory(&job.spans));
-            self.conversation.lock().done(&job, result.is_ok(), stuck);
+            self.conversation.lock().done(&job, ending);
             if lane == Lane::Removal {
                 // It may be given back, and there may be room for others.
                 mover.hurry();

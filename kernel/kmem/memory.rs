@@ -359,7 +359,11 @@ impl Memory {
         if self.poisoned.lock().push(block, GFP_KERNEL).is_err() {
             return 0;
         }
-        hotplug::poison_used(physical(Blocks::single(block)).start)
+        let pages = hotplug::poison_used(physical(Blocks::single(block)).start);
+        if pages == 0 {
+            self.poisoned.lock().retain(|other| *other != block);
+        }
+        pages
     }
 
     /// The first block of `pieces` that has to stay.
@@ -628,7 +632,13 @@ impl Machine for Run<'_> {
         let result = if purpose == Purpose::Transition && hotplug::signals_reach_current() {
             hotplug::offline_and_remove(&ranges)
         } else {
-            let progress = || self.memory.ledger.progress();
+            // A block that is full takes a while: its pages go one by one.
+            let used = || {
+                ranges.iter().fold(0_u64, |sum, range| {
+                    sum.saturating_add(hotplug::used_pages(range))
+                })
+            };
+            let progress = || (self.memory.ledger.progress(), used());
             hotplug::offline_and_remove_unsignalled(&ranges, self.patience, progress)
         };
         match result {

@@ -71,21 +71,9 @@ impl<'g> DcRegion<'g> {
     /// # Errors
     /// When QEMU refuses: the guest does not have all of them.
     pub fn release(&self, extents: &[Extent]) -> Result<()> {
-        self.tell_to_release(extents, false)
-    }
-
-    /// Tells the guest that the extents are gone, whatever it does with them.
-    ///
-    /// # Errors
-    /// As [`Self::release`].
-    pub fn take(&self, extents: &[Extent]) -> Result<()> {
-        self.tell_to_release(extents, true)
-    }
-
-    fn tell_to_release(&self, extents: &[Extent], forced: bool) -> Result<()> {
         let command = qmp::cxl_release_dynamic_capacity {
             tag: None,
-            forced_removal: Some(forced),
+            forced_removal: None,
             sanitize_on_release: None,
             extents: extents.iter().map(Extent::wire).collect(),
             host_id: 0,

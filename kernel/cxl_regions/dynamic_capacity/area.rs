@@ -254,6 +254,11 @@ impl Area {
         surfaced.remove(index).ok()
     }
 
+    /// Whether the region is on its way out.
+    pub fn is_closed(&self) -> bool {
+        self.surfaced.lock().is_none()
+    }
+
     /// Lets nothing more become memory. What is, is taken out of use by whoever calls this.
     pub fn close(&self) {
         let surfaced = self.surfaced.lock().take();

@@ -98,6 +98,19 @@ pub enum Lane {
     Removal,
 }
 
+/// How a job went.
+#[derive(Clone, Copy)]
+pub enum Ending {
+    /// As it should.
+    Done,
+    /// It did not, and nothing changed.
+    Failed,
+    /// Some of what should have become memory did, and could not be taken away again.
+    Stuck,
+    /// The region went before.
+    TooLate,
+}
+
 /// Something that takes long, to be done without the conversation's lock.
 pub struct Job {
     /// What is to be done.
@@ -176,6 +189,7 @@ impl Conversation {
         if now.saturating_sub(self.looked_at) >= u64::from(ONCE_IN_A_WHILE) {
             self.looked_at = now;
             self.exchange.doubt();
+            self.exchange.holdings_mut().retry_lost(now);
         }
         if let Err(error) = self.hold(mailbox, tag_elsewhere, now) {
             dev_warn!(
@@ -220,7 +234,7 @@ impl Conversation {
             let job = self.job(work, set);
             if job.is_err() {
                 // Nobody will tell how it went.
-                self.went(work, None, false);
+                self.went(work, Use::Sysram, Ending::TooLate);
             }
             return job.map(Ok);
         }
@@ -248,26 +262,30 @@ impl Conversation {
         })
     }
 
-    /// Tells how a job went. Memory that should have come and is `stuck` half way is not given back before it is
-    /// out of use.
-    pub fn done(&mut self, job: &Job, worked: bool, stuck: bool) {
-        self.went(job.work, job.area.as_ref(), worked || stuck);
-        if let (Work::Surface(set), true) = (job.work, stuck) {
-            let holdings = self.exchange.holdings_mut();
-            holdings.want_back_set(set, worker::now());
-        }
+    /// Tells how a job went.
+    pub fn done(&mut self, job: &Job, ending: Ending) {
+        let purpose = job
+            .area
+            .as_ref()
+            .map_or(Use::Sysram, |area| area.terms().purpose);
+        self.went(job.work, purpose, ending);
     }
 
-    fn went(&mut self, work: Work, area: Option<&Arc<Area>>, worked: bool) {
+    fn went(&mut self, work: Work, purpose: Use, ending: Ending) {
         let now = worker::now();
         let holdings = self.exchange.holdings_mut();
-        match (work, area) {
+        match (work, ending) {
+            (Work::Surface(set), Ending::Done) => holdings.surfaced(set, true, now),
+            (Work::Surface(set), Ending::Failed) => holdings.surfaced(set, false, now),
+            (Work::Surface(set), Ending::Stuck) => {
+                // It is not given back before it is out of use.
+                holdings.surfaced(set, true, now);
+                holdings.want_back_set(set, now);
+            }
             // It is for the next region.
-            (Work::Surface(set), None) => holdings.put_off(set, now),
-            (Work::Surface(set), Some(_)) => holdings.surfaced(set, worked, now),
-            (Work::TakeAway(set), area) => {
-                let purpose = area.map_or(Use::Sysram, |area| area.terms().purpose);
-                holdings.taken_away(set, worked, purpose, now);
+            (Work::Surface(set), Ending::TooLate) => holdings.put_off(set, now),
+            (Work::TakeAway(set), ending) => {
+                holdings.taken_away(set, matches!(ending, Ending::Done), purpose, now);
             }
             (Work::GiveBack(_), _) => {}
         }

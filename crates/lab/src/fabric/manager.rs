@@ -8,20 +8,31 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::guest::Guest;
 
-/// A manager of the fabric for the device behind the first port of a guest's switch.
+/// A manager of the fabric for a device behind a guest's switch.
 ///
 /// It runs in the guest, and only because nobody else does: to the host's kernel it is another machine.
 #[derive(Clone, Copy)]
 pub struct Manager<'g> {
     guest: &'g Guest,
+    port: u8,
     region: u8,
 }
 
 impl<'g> Manager<'g> {
-    /// Of this dynamic capacity region of the device.
+    /// Of this dynamic capacity region of the device behind the first port.
     #[must_use]
     pub fn new(guest: &'g Guest, region: u8) -> Self {
-        Self { guest, region }
+        Self {
+            guest,
+            port: 0,
+            region,
+        }
+    }
+
+    /// Of the device behind another port.
+    #[must_use]
+    pub fn behind(self, port: u8) -> Self {
+        Self { port, ..self }
     }
 
     /// Offers the extents to the guest as one group, under one tag.
@@ -59,7 +70,9 @@ impl<'g> Manager<'g> {
     /// # Errors
     /// When the device refuses.
     pub fn held(&self) -> Result<Vec<Held>> {
-        let text = self.guest.sh_ok("fabric-manager extents")?;
+        let text = self
+            .guest
+            .sh_ok(&format!("fabric-manager --port {} extents", self.port))?;
         serde_json::from_str(&text)
             .map_err(|error| Error::test(format!("the fabric manager says '{text}': {error}")))
     }
@@ -67,6 +80,7 @@ impl<'g> Manager<'g> {
     fn tell(&self, command: &str, tag: Option<&str>, extents: Vec<String>) -> Result<()> {
         let mut argv = vec![
             "fabric-manager".to_owned(),
+            format!("--port={}", self.port),
             command.to_owned(),
             self.region.to_string(),
         ];

@@ -208,6 +208,19 @@ pub fn all() -> Vec<Topology> {
             )
         },
         Topology {
+            host_bridges: vec![HostBridge {
+                decoders_for_one_port: true,
+                ports: vec![Device::Switch(Switch {
+                    devices: vec![dynamic(0, 2 * GIB, 1), dynamic(1, 2 * GIB, 1)],
+                    managed: true,
+                })],
+            }],
+            ..machine(
+                "dc-switch-two",
+                "two devices of 2 GiB dynamic capacity each behind such a switch",
+            )
+        },
+        Topology {
             windows: Vec::new(),
             memory_limit: 40 * GIB,
             nvdimm: Some(9218 * MIB),

@@ -4,8 +4,6 @@
 //!
 //! `CXL_CROWD_SECONDS` tells how long they go on, and `CXL_CROWD_SEED` what they draw their words with.
 
-use std::env;
-
 use lab::Error;
 use lab::Guest;
 use lab::Result;
@@ -19,6 +17,7 @@ use crate::support::Region;
 use crate::support::block_file;
 use crate::support::ensure;
 use crate::support::loaded;
+use crate::support::number;
 use crate::support::total_memory;
 use crate::ways;
 use crate::witness::Witness;
@@ -67,14 +66,6 @@ impl Writer {
             quoted.join(" ")
         )
     }
-}
-
-/// A number from the environment.
-fn number(name: &str, default: u64) -> Result<u64> {
-    env::var(name).map_or(Ok(default), |text| {
-        text.parse()
-            .map_err(|_| Error::test(format!("{name} is '{text}', and not a number")))
-    })
 }
 
 /// For how many seconds they write.

@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use lab::Error;
 use lab::Guest;
 use lab::Result;
 use lab::fabric::DcRegion;
 use lab::fabric::Extent;
 use lab::suite::Test;
 use lab::topology::MIB;
+use lab_protocol::End;
 use rustix::io::Errno;
 
 use crate::data::Data;
@@ -57,11 +57,6 @@ pub fn tests() -> Vec<Test> {
             parked,
         ),
         Test::new(
-            "dynamic_capacity: whatever the fabric adds and asks back, in whatever order, the books are balanced",
-            loaded("dc"),
-            anything,
-        ),
-        Test::new(
             "dynamic_capacity: memory in use moves elsewhere when it is asked back, with all that is in it",
             loaded("dc"),
             in_use,
@@ -72,6 +67,12 @@ pub fn tests() -> Vec<Test> {
             pinned,
         ),
         Test::new(
+            "dynamic_capacity: what is taken without asking is out of use, and what cannot be is told to its users",
+            loaded("dc"),
+            taken,
+        )
+        .alone(),
+        Test::new(
             "dynamic_capacity: what the host has from before is kept and can be given back, and no decoder goes below memory",
             loaded("dc"),
             from_before,
@@ -80,6 +81,11 @@ pub fn tests() -> Vec<Test> {
             "dynamic_capacity: extents that are offered together are one device to map, which stays while it is open",
             loaded("dc"),
             mapped,
+        ),
+        Test::new(
+            "dynamic_capacity: a device that nobody has open and a page of which is held stays, and holds up no other",
+            loaded("dc"),
+            held_page,
         ),
         Test::new(
             "dynamic_capacity: an offer that nobody can use is refused, and keeps no other waiting",
@@ -306,10 +312,12 @@ fn kept_to_ourselves(guest: &Guest) -> Result<()> {
     region.bind_kmem()?;
     // Nobody makes devices of memory that is not there.
     let pool = format!("{}/sysram_region0/dax_region0", region.path());
-    ensure(
-        guest.read(&format!("{pool}/dax_region/create")).is_err(),
-        "devices can be made of memory that is not there",
-    )?;
+    for file in ["create", "delete"] {
+        ensure(
+            guest.sh(&format!("test -e {pool}/dax_region/{file}"))?.end != End::Exited(0),
+            format!("dax_region/{file} is there: devices are the fabric's"),
+        )?;
+    }
     let fabric = DcRegion::new(guest, SERIAL, 0);
     fabric.add(&[extent(2)])?;
     wait_until_held(guest, &region, &[extent(2)])?;
@@ -371,57 +379,6 @@ fn parked(guest: &Guest) -> Result<()> {
     destroy(guest, &region)
 }
 
-/// How many acts of the fabric a run has; `DC_ACTS` asks for more.
-const ACTS: usize = 25;
-
-/// Adds and asks back at random. What QEMU lists as the guest's it tells by what it refuses: to add what the guest has, and
-/// to ask for what it has not.
-fn anything(guest: &Guest) -> Result<()> {
-    const BLOCKS: u64 = 16;
-    let seed = u64::from(std::process::id());
-    let acts = std::env::var("DC_ACTS").map_or(Some(ACTS), |acts| acts.parse().ok());
-    let acts = acts.ok_or_else(|| Error::test("DC_ACTS is no number"))?;
-    // It is shown where the test fails.
-    println!("seed {seed}");
-    let mut random = Random(seed | 1);
-    let fabric = DcRegion::new(guest, SERIAL, 0);
-    let region = sysram(guest)?;
-    let mut held: Vec<u64> = Vec::new();
-    for _ in 0..acts {
-        let number = random.below(BLOCKS);
-        // QEMU takes no act on what is on its way. That of others may be.
-        settle(guest, &region, number, held.contains(&number))?;
-        if let Some(index) = held.iter().position(|other| *other == number) {
-            held.swap_remove(index);
-            fabric.release(&[extent(number)])?;
-        } else if random.below(8) == 0 {
-            // Half a block, which is refused.
-            let Extent { offset, length } = extent(number);
-            let half = Extent {
-                offset,
-                length: length / 2,
-            };
-            let log = Log::from_now(guest)?;
-            fabric.add(&[half])?;
-            log.wait_for("is not made of whole units")?;
-        } else {
-            held.push(number);
-            fabric.add(&[extent(number)])?;
-        }
-        if random.below(4) == 0 {
-            let extents: Vec<Extent> = held.iter().copied().map(extent).collect();
-            wait_until_held(guest, &region, &extents)?;
-        }
-    }
-    let extents: Vec<Extent> = held.iter().copied().map(extent).collect();
-    wait_until_held(guest, &region, &extents)?;
-    for extent in extents {
-        fabric.release(&[extent])?;
-    }
-    wait_until_held(guest, &region, &[])?;
-    destroy(guest, &region)
-}
-
 /// Waits until the guest has an extent, or has it no more.
 fn settle(guest: &Guest, region: &Region<'_>, number: u64, held: bool) -> Result<()> {
     let offset = format!("{:#x} ", extent(number).offset);
@@ -429,18 +386,6 @@ fn settle(guest: &Guest, region: &Region<'_>, number: u64, held: bool) -> Result
         let listed = extents(guest, region)?;
         Ok(listed.iter().any(|line| line.starts_with(&offset)) == held)
     })
-}
-
-/// Numbers that look random (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }
 
 fn in_use(guest: &Guest) -> Result<()> {
@@ -499,6 +444,51 @@ fn pinned(guest: &Guest) -> Result<()> {
     destroy(guest, &region)
 }
 
+/// One extent is free, and in another a page cannot move.
+fn taken(guest: &Guest) -> Result<()> {
+    let fabric = DcRegion::new(guest, SERIAL, 0);
+    let region = sysram(guest)?;
+    fabric.add(&[extent(0)])?;
+    wait_until_held(guest, &region, &[extent(0)])?;
+    let _pin = Pin::on_node(guest, NODE)?;
+    fabric.add(&[extent(1), extent(2)])?;
+    wait_until_held(guest, &region, &[extent(0), extent(1), extent(2)])?;
+
+    let log = Log::from_now(guest)?;
+    for Extent { offset, length } in [extent(0), extent(1)] {
+        guest.sh_ok(&format!(
+            "modprobe extent_thief memdev=$(basename {CXL}/mem?) address={offset} size={length} && rmmod extent_thief"
+        ))?;
+    }
+    // Nobody tells of it: it is seen at the next look at everything.
+    let lost = [line(&extent(0), "lost"), line(&extent(2), IN_USE)];
+    guest.wait_for(&format!("the extents are {lost:?}"), || {
+        let mut listed = extents(guest, &region)?;
+        listed.sort();
+        Ok(listed == lost)
+    })?;
+    log.assert_line(&["dpa 0x0-0x7ffffff", "what was in it is lost"])?;
+    log.assert_line(&["dpa 0x8000000-", "what was in it is lost"])?;
+    log.wait_for("pages are poisoned")?;
+    guest.sh_ok("! cat /run/pinned/page")?;
+    let zones = region.zones()?;
+    ensure(
+        zones[..4] == ["Movable", "absent", "Movable", "absent"],
+        format!("what could go has not gone: {zones:?}"),
+    )?;
+    // What is out of use can be offered again, and what is not cannot.
+    fabric.add(&[extent(1)])?;
+    let other = line(&extent(1), IN_USE);
+    guest.wait_for("the extent is in use again", || {
+        Ok(extents(guest, &region)?.contains(&other))
+    })?;
+    let log = Log::from_now(guest)?;
+    fabric.add(&[extent(0)])?;
+    log.wait_for("overlaps")?;
+    // The decoders stay below what stays.
+    guest.write_refused(&format!("{}/commit", region.path()), "0", Errno::PERM)
+}
+
 /// The device forgets tags, so nobody knows to what belongs what it lists.
 fn from_before(guest: &Guest) -> Result<()> {
     let fabric = DcRegion::new(guest, SERIAL, 0);
@@ -552,21 +542,69 @@ fn given_back_by_hand(guest: &Guest, kept: &[Extent]) -> Result<()> {
     destroy(guest, &region)
 }
 
-fn mapped(guest: &Guest) -> Result<()> {
-    let fabric = DcRegion::new(guest, SERIAL, 0);
+/// A committed region whose extents applications map.
+fn devdax(guest: &Guest) -> Result<Region<'_>> {
     let region = committed(guest)?;
     region.bind("cxl_devdax_region")?;
-    let dax_region = format!("{}/dax_region0", region.path());
-    guest.write(&format!("{dax_region}/dax_mode"), "devdax")?;
+    guest.write(&format!("{}/dax_region0/dax_mode", region.path()), "devdax")?;
     guest.write(
         &format!("{DRIVERS}/cxl_dax_device_region/bind"),
         "dax_region0",
     )?;
-    // Not whole memory blocks: nobody needs those here.
-    let small = |number: u64| Extent {
+    Ok(region)
+}
+
+/// Not whole memory blocks: nobody needs those to map them.
+fn small(number: u64) -> Extent {
+    Extent {
         offset: number * 32 * MIB,
         length: 16 * MIB,
+    }
+}
+
+/// What a device does that reads or writes memory long after its user closed it. To unbind the driver would be to wait
+/// for it.
+fn held_page(guest: &Guest) -> Result<()> {
+    let fabric = DcRegion::new(guest, SERIAL, 0);
+    let region = devdax(guest)?;
+    let dax_region = format!("{}/dax_region0", region.path());
+    let states = |wanted: &[&str]| {
+        guest.wait_for(&format!("the extents are {wanted:?}"), || {
+            let text = guest.sh_ok(&format!(
+                "cat {dax_region}/extent*/state 2>/dev/null | sort"
+            ))?;
+            Ok(text.lines().eq(wanted.iter().copied()))
+        })
     };
+    fabric.add(&[small(1)])?;
+    fabric.add(&[small(2)])?;
+    states(&[IN_USE, IN_USE])?;
+    let base = guest.read(&format!("{}/resource", region.path()))?;
+    guest.sh_ok(&format!(
+        "modprobe page_pinned address=$(({base} + {}))",
+        small(1).offset
+    ))?;
+    let mode = format!("{dax_region}/dax_mode");
+    guest.write_refused(&mode, "fsdev", Errno::BUSY)?;
+
+    fabric.release(&[small(1)])?;
+    states(&[IN_USE, "leaving"])?;
+    fabric.release(&[small(2)])?;
+    states(&["leaving"])?;
+    // The device that the other left is there for the next.
+    fabric.add(&[small(3)])?;
+    states(&[IN_USE, "leaving"])?;
+    guest.sh_ok("rmmod page_pinned")?;
+    states(&[IN_USE])?;
+    fabric.release(&[small(3)])?;
+    states(&[])?;
+    destroy(guest, &region)
+}
+
+fn mapped(guest: &Guest) -> Result<()> {
+    let fabric = DcRegion::new(guest, SERIAL, 0);
+    let region = devdax(guest)?;
+    let dax_region = format!("{}/dax_region0", region.path());
     fabric.add(&[small(3), small(1), small(2)])?;
     fabric.add(&[small(7)])?;
     let sizes = format!(
@@ -675,9 +713,11 @@ fn module_away(guest: &Guest) -> Result<()> {
     guest.sh_ok("modprobe cxl_regions")?;
     let log = Log::from_now(guest)?;
     let region = sysram(guest)?;
-    // Nobody knows which of them are complete. The one without an end is told of when all have been answered.
+    // The first is complete, and nobody knows what came after the log was full. That is told of when all have been
+    // answered.
     log.wait_for("an offer is refused: the event log overflowed")?;
-    for number in [1, 2, 12] {
+    wait_until_held(guest, &region, &[extent(1)])?;
+    for number in [2, 12] {
         fabric.add(&[extent(number)])?;
     }
     wait_until_held(guest, &region, &[extent(1), extent(2), extent(12)])?;
@@ -713,12 +753,12 @@ fn beside_static_memory(guest: &Guest) -> Result<()> {
 /// The core looks at the mode of a decoder and not at its capacity.
 fn mislabelled(guest: &Guest) -> Result<()> {
     let region = committed_as(guest, "ram", "ram")?;
+    let log = Log::from_now(guest)?;
     for driver in ["cxl_region", "cxl_sysram_region", "cxl_devdax_region"] {
-        let log = Log::from_now(guest)?;
         let bind = format!("{DRIVERS}/{driver}/bind");
         guest.write_refused(&bind, &region.name(), Errno::NXIO)?;
-        log.assert_line(&[&region.name(), "has dynamic capacity"])?;
     }
+    log.assert_line(&[&region.name(), "has dynamic capacity"])?;
     region.assert_all("absent")?;
     destroy(guest, &region)
 }

@@ -42,6 +42,11 @@ pub fn tests() -> Vec<Test> {
             loaded("dc-switch"),
             shared_order,
         ),
+        Test::new(
+            "fabric: a tag is used by one device at a time, and free for another as soon as it has gone",
+            loaded("dc-switch-two"),
+            one_tag,
+        ),
         Test::pair(
             "fabric: two hosts that are given the same memory under a tag find in it what the other wrote",
             loaded("dc-switch"),
@@ -232,6 +237,35 @@ fn shared_order(guest: &Guest) -> Result<()> {
     wait_for_devices(guest, &[])?;
     wait_for_extents(guest, 0)?;
     guest.sh_ok("cxlr destroy-region region0").map(drop)
+}
+
+fn one_tag(guest: &Guest) -> Result<()> {
+    let one = Manager::new(guest, 0);
+    let other = one.behind(1);
+    for memdev in ["0x100", "0x101"] {
+        guest.sh_ok(&format!(
+            "cxlr create-region -t dc {memdev} --driver devdax"
+        ))?;
+    }
+    one.add(Some(TAG), &[extent(0)])?;
+    wait_for_devices(guest, &[TAG])?;
+    let log = Log::from_now(guest)?;
+    other.add(Some(TAG), &[extent(3)])?;
+    log.wait_for("is in use")?;
+    ensure(
+        other.held()?.is_empty() && tags_of_devices(guest)? == [TAG],
+        "two devices have the same tag",
+    )?;
+    one.release(Some(TAG), &[extent(0)])?;
+    wait_for_devices(guest, &[])?;
+    wait_for_extents(guest, 0)?;
+    other.add(Some(TAG), &[extent(3)])?;
+    wait_for_devices(guest, &[TAG])?;
+    other.release(Some(TAG), &[extent(3)])?;
+    wait_for_extents(guest, 0)?;
+    guest
+        .sh_ok("cxlr destroy-region region0 && cxlr destroy-region region1")
+        .map(drop)
 }
 
 fn two_hosts(one: &Guest, other: &Guest) -> Result<()> {

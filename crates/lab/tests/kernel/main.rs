@@ -3,6 +3,7 @@
 
 mod agent;
 mod attributes;
+mod capacity_walk;
 mod crowd;
 mod cxlr;
 mod cycles;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let tests = [
         agent::tests(),
         attributes::tests(),
+        capacity_walk::tests(),
         crowd::tests(),
         cxlr::tests(),
         cycles::tests(),

@@ -4,6 +4,8 @@
 //! Regions are committed with `cxlr … --driver none`; what the test is about, binding and policy, is written to sysfs as a
 //! person would.
 
+use std::env;
+
 use lab::Boot;
 use lab::Error;
 use lab::Guest;
@@ -74,6 +76,14 @@ pub fn block_states(guest: &Guest, blocks: &[u64]) -> Result<Vec<String>> {
     );
     let states = guest.sh_ok(&script)?;
     Ok(states.lines().map(str::to_owned).collect())
+}
+
+/// A number from the environment, by which a test can be made longer or be repeated.
+pub fn number(name: &str, default: u64) -> Result<u64> {
+    env::var(name).map_or(Ok(default), |text| {
+        text.parse()
+            .map_err(|_| Error::test(format!("{name} is '{text}', and not a number")))
+    })
 }
 
 /// The kernel's log from some moment on.

@@ -75,6 +75,8 @@ pub struct Entry {
     wanted: bool,
     /// The fabric took it back without asking.
     lost: bool,
+    /// It is memory that a region had to leave behind, and that no other has taken up yet.
+    left: bool,
     attempts: u8,
     /// When to try next, in milliseconds.
     due: u64,
@@ -93,6 +95,7 @@ impl Entry {
         phase: Phase::Offered,
         wanted: false,
         lost: false,
+        left: false,
         attempts: 0,
         due: 0,
     };
@@ -319,6 +322,7 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
     pub fn surfaced(&mut self, set: Set, became_memory: bool, now: u64) {
         self.update_in(Phase::Surfacing, set, |entry| {
             entry.due = now;
+            entry.left = false;
             entry.phase = match (became_memory, entry.wanted) {
                 (false, _) => Phase::Vacated,
                 (true, true) => Phase::Leaving,
@@ -333,10 +337,10 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
     pub fn put_off(&mut self, set: Set, now: u64) {
         self.update_in(Phase::Surfacing, set, |entry| {
             entry.due = now;
-            entry.phase = if entry.wanted {
-                Phase::Vacated
-            } else {
-                Phase::Parked
+            entry.phase = match (entry.left, entry.wanted) {
+                (true, _) => Phase::Surfaced,
+                (false, true) => Phase::Vacated,
+                (false, false) => Phase::Parked,
             };
         });
         self.forget_what_is_lost();
@@ -410,6 +414,8 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
                 entry.attempts = 0;
                 entry.due = now;
                 entry.phase = match entry.phase {
+                    // It has to be taken up before it can be taken out of use.
+                    Phase::Accepted if entry.left => Phase::Accepted,
                     // No memory stands for it.
                     Phase::Accepted | Phase::Kept | Phase::Parked => Phase::Vacated,
                     Phase::Surfaced => Phase::Leaving,
@@ -435,6 +441,18 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
         self.forget_what_is_lost();
         self.entries()
             .any(|entry| entry.lost && entry.extent.span.overlaps(span))
+    }
+
+    /// Tries once more what was lost and could not be taken out of use: whoever used it may be gone.
+    pub fn retry_lost(&mut self, now: u64) {
+        let stays = |entry: &&Entry| entry.lost && entry.phase == Phase::Surfaced;
+        while let Some(set) = self.entries().find(stays).map(Entry::set) {
+            self.update(set, |entry| {
+                entry.phase = Phase::Leaving;
+                entry.attempts = ATTEMPTS.saturating_sub(1);
+                entry.due = now;
+            });
+        }
     }
 
     /// Takes over what the device says that the host has, and the host does not know of: extents of a tag as
@@ -479,9 +497,9 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
         while let Some(set) = self.claimable(area, remembers_tags) {
             self.update(set, |entry| {
                 entry.due = now;
+                entry.left = matches!(entry.phase, Phase::Surfaced | Phase::Leaving);
                 entry.phase = match entry.phase {
-                    // It is memory until the region has taken that up, and taken it out of use.
-                    Phase::Surfaced | Phase::Leaving => Phase::Accepted,
+                    _ if entry.left => Phase::Accepted,
                     _ if entry.wanted => Phase::Vacated,
                     _ => Phase::Accepted,
                 };
@@ -659,10 +677,11 @@ impl Entry {
     /// Whether it was asked back, and everything about that is as if asked for at `now`.
     const fn is_wanted_at(&self, now: u64) -> bool {
         let untried = self.attempts == 0 && self.due <= now;
-        let waits = !matches!(
-            self.phase,
-            Phase::Accepted | Phase::Kept | Phase::Parked | Phase::Surfaced
-        );
+        let waits = match self.phase {
+            Phase::Accepted => self.left,
+            Phase::Kept | Phase::Parked | Phase::Surfaced => false,
+            _ => true,
+        };
         self.wanted && untried && waits
     }
 }

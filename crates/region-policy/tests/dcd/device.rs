@@ -46,6 +46,8 @@ pub struct Device {
     pub overflows: usize,
     /// Somebody wants a reset; it comes when the host is not just talking to the device.
     pub reset_requested: bool,
+    /// Whether the host's region goes, and another comes.
+    pub rebind_requested: bool,
 }
 
 impl Device {
@@ -59,6 +61,7 @@ impl Device {
             accepted: Vec::new(),
             overflows: 0,
             reset_requested: false,
+            rebind_requested: false,
         }
     }
 

@@ -320,6 +320,7 @@ fn what_stays_memory_is_not_given_back_before_a_region_took_it_out_of_use() {
         };
         holdings.taken_away(set, false, Use::Sysram, 0);
         holdings.claim(&area(Use::Sysram), false, 1000);
+        holdings.want_back(blocks(0, 1), 1000);
         assert_eq!(holdings.begin(1000), Some(Work::Surface(set)));
         holdings.surfaced(set, true, 1000);
         assert_eq!(holdings.begin(1000), Some(Work::TakeAway(set)));
@@ -349,4 +350,24 @@ fn what_was_tried_least_is_tried_first() {
     holdings.want_back(blocks(2, 1), 9_000);
     let third = holdings.overlapping(blocks(2, 1)).unwrap().set();
     assert_eq!(holdings.begin(9_000), Some(Work::TakeAway(third)));
+}
+
+#[test]
+fn what_was_lost_and_stays_is_tried_once_at_each_look() {
+    let mut exchange = mapped(&[0]);
+    let holdings = exchange.holdings_mut();
+    holdings.lose(blocks(0, 1), 0);
+    let mut now = 0;
+    while let Some(Work::TakeAway(set)) = holdings.begin(now) {
+        holdings.taken_away(set, false, Use::Sysram, now);
+        now = holdings.next_due().unwrap_or(now);
+    }
+    for _ in 0..2 {
+        holdings.retry_lost(now);
+        let Some(Work::TakeAway(set)) = holdings.begin(now) else {
+            panic!("its user may be gone");
+        };
+        holdings.taken_away(set, false, Use::Sysram, now);
+        assert_eq!(holdings.begin(now), None);
+    }
 }

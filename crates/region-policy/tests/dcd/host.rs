@@ -18,6 +18,11 @@ use crate::fate::Fate;
 /// A block of memory, in bytes.
 pub const BLOCK: u64 = 128 << 20;
 
+/// All of the device.
+fn whole() -> Span {
+    Span::new(0, 1 << 40).unwrap()
+}
+
 /// How many records the host reads at once.
 const PAGE: usize = 3;
 
@@ -31,6 +36,8 @@ pub struct Host<'f> {
     /// What is memory, by set.
     pub memory: BTreeMap<u32, Vec<Span>>,
     pub purpose: Use,
+    /// Whether there is a region over the device.
+    has_region: bool,
     fate: &'f mut dyn Fate,
     /// What the fabric may do, and how many times more it acts.
     acts: &'f [Act],
@@ -56,6 +63,7 @@ impl<'f> Host<'f> {
             exchange: Exchange::new(vec![Entry::UNUSED; SUPPORTED]),
             memory: BTreeMap::new(),
             purpose,
+            has_region: true,
             fate,
             acts,
             acts_left,
@@ -74,14 +82,48 @@ impl<'f> Host<'f> {
         );
     }
 
-    fn areas(&self) -> [Area; 1] {
-        [Area {
+    fn area(&self) -> Area {
+        Area {
             region: 0,
-            span: Span::new(0, 1 << 40).unwrap(),
+            span: whole(),
             physical: 1 << 40,
             alignment: BLOCK,
             purpose: self.purpose,
-        }]
+        }
+    }
+
+    /// The region goes, with its memory or without, and another comes.
+    fn rebind(&mut self) {
+        self.tell("the region goes".into());
+        if self.fault(1) == 0 {
+            self.memory.clear();
+        }
+        self.has_region = false;
+        let left: Vec<Span> = self.memory.values().flatten().copied().collect();
+        let now = self.now;
+        let holdings = self.exchange.holdings_mut();
+        holdings.unclaim(whole(), |span| left.contains(&span), now);
+        self.let_fabric_act();
+        self.handle_events();
+        while let Some(work) = self.exchange.holdings_mut().begin(self.now) {
+            self.work(work);
+        }
+        self.has_region = true;
+        let (area, now) = (self.area(), self.now);
+        self.exchange.holdings_mut().claim(&area, true, now);
+        self.tell("another region comes".into());
+    }
+
+    /// Fails if any of this is memory: the device may give it to somebody else.
+    fn assert_no_memory(&self, spans: &[Span]) {
+        for span in spans {
+            let mut memory = self.memory.values().flatten();
+            assert!(
+                !memory.any(|other| other.overlaps(*span)),
+                "{span} is memory:\n{}",
+                self.story.join("\n")
+            );
+        }
     }
 
     /// Does everything until there is nothing left to do, however long it takes.
@@ -91,6 +133,9 @@ impl<'f> Host<'f> {
             if core::mem::take(&mut self.device.reset_requested) {
                 self.device.reset();
                 self.exchange.reset();
+            }
+            if core::mem::take(&mut self.device.rebind_requested) {
+                self.rebind();
             }
             self.handle_events();
             if let Some(deadline) = self.exchange.deadline() {
@@ -175,7 +220,7 @@ impl<'f> Host<'f> {
             let page = Page::parse(&bytes).unwrap();
             for record in page.records() {
                 let event = record.event().unwrap();
-                let areas = self.areas();
+                let areas: Vec<Area> = self.has_region.then(|| self.area()).into_iter().collect();
                 let outcome = self.exchange.record(&event, &areas, |_| false, self.now);
                 self.tell(format!("{event:?}: {outcome:?}"));
                 if let Outcome::NotHeld(extent) = outcome {
@@ -265,28 +310,32 @@ impl<'f> Host<'f> {
     fn work(&mut self, work: Work) {
         self.tell(format!("{work:?}"));
         match work {
+            Work::Surface(set) if !self.has_region => {
+                let now = self.now;
+                self.exchange.holdings_mut().put_off(set, now);
+            }
             Work::Surface(set) => {
-                let fault = self.fault(1);
+                // It does not come, or it comes in part and cannot go again.
+                let fault = self.fault(2);
                 let spans: Vec<Span> = self.spans(set);
-                if fault == 0 {
-                    for span in &spans {
-                        assert!(
-                            self.memory
-                                .values()
-                                .flatten()
-                                .all(|other| !other.overlaps(*span)),
-                            "{span} is memory already"
-                        );
-                    }
+                if fault != 1 {
+                    // What was left behind is taken up.
+                    let left = self.memory.remove(&set.number());
+                    assert!(left.is_none_or(|left| left == spans));
+                    self.assert_no_memory(&spans);
                     self.memory.insert(set.number(), spans);
                 }
                 self.let_fabric_act();
                 self.handle_events();
-                let now = self.now;
-                self.exchange.holdings_mut().surfaced(set, fault == 0, now);
+                let (is_memory, now) = (self.memory.contains_key(&set.number()), self.now);
+                let holdings = self.exchange.holdings_mut();
+                holdings.surfaced(set, is_memory, now);
+                if is_memory && fault != 0 {
+                    holdings.want_back_set(set, now);
+                }
             }
             Work::TakeAway(set) => {
-                let out_of_use = self.fault(1) == 0;
+                let out_of_use = self.has_region && self.fault(1) == 0;
                 if out_of_use {
                     self.memory.remove(&set.number()).expect("it is memory");
                 }
@@ -298,6 +347,7 @@ impl<'f> Host<'f> {
             }
             Work::GiveBack(set) => {
                 let spans: Vec<Span> = self.exchange.holdings().returning(set).collect();
+                self.assert_no_memory(&spans);
                 let reply = if spans.is_empty() {
                     Reply::Done
                 } else {

@@ -18,6 +18,7 @@ enum Command {
     AskBack(u64, u64),
     TakeBack(u64, u64),
     Reset,
+    Rebind,
 }
 
 thread_local! {
@@ -33,6 +34,7 @@ fn next_command(device: &mut Device) {
         Some(Command::AskBack(first, count)) => device.ask_back(blocks(first, count)),
         Some(Command::TakeBack(first, count)) => device.take_back(blocks(first, count)),
         Some(Command::Reset) => device.reset_requested = true,
+        Some(Command::Rebind) => device.rebind_requested = true,
         None => {}
     }
 }
@@ -73,6 +75,7 @@ fn command() -> impl Strategy<Value = Command> {
         4 => (0..20_u64, 1..6_u64).prop_map(|(first, count)| Command::AskBack(first, count)),
         1 => (0..20_u64, 1..3_u64).prop_map(|(first, count)| Command::TakeBack(first, count)),
         1 => Just(Command::Reset),
+        1 => Just(Command::Rebind),
     ]
 }
 
