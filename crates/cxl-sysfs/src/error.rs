@@ -108,6 +108,12 @@ impl Error {
         )
     }
 
+    /// Whether something is in use, or holds what was to be changed.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.errno() == Some(Errno::BUSY)
+    }
+
     /// The path that the error is about.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
@@ -232,7 +238,7 @@ fn refusal(path: &Path, value: &str, errno: Errno) -> Option<(&'static str, &'st
         ),
         ("online_type" | "allow_kernel_zones", Errno::BUSY) => (
             "the policy is fixed while cxl_dax_kmem_region holds the region",
-            "unplug and unbind it first: cxlr destroy-region REGION",
+            "change it with: cxlr bind REGION --driver sysram --online-type POLICY, which unplugs the memory first",
         ),
         ("online_type" | "state" | "hotplug", Errno::INVAL) => (
             "the kernel does not know this word here",

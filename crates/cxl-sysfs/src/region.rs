@@ -4,13 +4,35 @@
 use region_policy::dax_mode::DaxMode;
 use region_policy::online_type::OnlineType;
 
+use crate::device::CXL_DEVICES;
 use crate::device::Device;
 use crate::error::Result;
+use crate::memory;
+use crate::memory::Census;
 use crate::text;
+use crate::tree::Tree;
 use crate::tree::optional;
 
 /// The kernel prints this where a region has no address yet.
 const NO_ADDRESS: u64 = u64::MAX;
+
+/// Counts the memory at a region's addresses, whoever has it; none where memory cannot be hot-plugged.
+///
+/// # Errors
+/// When there is no such region, and those of the blocks' attributes.
+pub fn memory(tree: &dyn Tree, name: &str) -> Result<Census> {
+    let device = Device::new(tree, CXL_DEVICES).below(name);
+    let (address, size) = (address(&device)?, device.number("size")?);
+    let (Some(start), Some(block_size)) = (address, optional(memory::block_size(tree))?) else {
+        return Ok(Census::default());
+    };
+    let range = start..start.saturating_add(size);
+    Census::take(tree, std::slice::from_ref(&range), block_size)
+}
+
+fn address(region: &Device<'_>) -> Result<Option<u64>> {
+    Ok(Some(region.number("resource")?).filter(|address| *address != NO_ADDRESS))
+}
 
 /// A region.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +99,7 @@ impl Region {
         Ok(Self {
             name: name.to_owned(),
             decoder: decoder.to_owned(),
-            resource: Some(device.number("resource")?).filter(|address| *address != NO_ADDRESS),
+            resource: address(device)?,
             size: device.number("size")?,
             mode: optional(device.name("mode"))?.flatten(),
             interleave_ways,

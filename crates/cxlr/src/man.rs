@@ -41,6 +41,11 @@ const SECTIONS: [(&str, &[&str]); 4] = [
              or stays whole, and those that stay are named. monitor sees extents by looking after every event of the kernel: \
              of two changes in one moment it may show the later one only. Destroying the region gives nothing back: the host \
              keeps what it has for the next region, until the fabric asks for it.",
+            "No decoders are reset under memory, which would kill the machine: right before, all blocks at the region's addresses \
+             are counted, whoever has them, and one that is there undoes the transaction. While a region is taken from \
+             cxl_region, /sys/bus/dax/drivers_autoprobe is 0, so that a dax device that comes late does not go to kmem. A region \
+             with memory that no driver has any more is refused, unless it is given to cxl_sysram_region, which takes that \
+             memory up as it is, or away where that is possible by now.",
             "Where kmem has neither state nor hotplug, unplugging takes blocks offline one by one; when one refuses, those \
              before it go back into their zones. Another agent can see, and use, the blocks in between.",
             "Success is counted: after each change all blocks of the device are read, and one that is not as asked for \

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can go wrong, as a user is told: what, where, the rule, the remedy. And the exit status.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use region_policy::online_type::OnlineType;
+
+use crate::plan::attach;
+use crate::plan::cxl_attribute;
 
 /// Success.
 pub const OK: u8 = 0;
@@ -101,6 +107,20 @@ pub enum Cause {
         /// What was counted.
         counted: String,
     },
+    /// There is memory where none may be.
+    Present {
+        /// The region that it belongs to.
+        region: String,
+        /// What was counted.
+        counted: String,
+    },
+    /// Memory that was left behind has another policy than the one that was asked for.
+    LeftBehind {
+        /// The region.
+        region: String,
+        /// The policy.
+        was: OnlineType,
+    },
     /// The kernel did not do what it does by itself.
     Silent {
         /// What was waited for.
@@ -192,7 +212,7 @@ impl fmt::Display for Failure {
         if let Some(place) = self.cause.place() {
             write!(formatter, "\n  where:  {place}")?;
         }
-        advice(formatter, self.cause.rule(), self.cause.remedy())?;
+        advice(formatter, self.cause.rule(), self.cause.remedy().as_deref())?;
         if self.left.is_empty() {
             return formatter.write_str("\n  state:  every step before it was undone");
         }
@@ -217,6 +237,15 @@ impl fmt::Display for Cause {
                     "the kernel reported success, but asked for was {wanted}, and counted were {counted}"
                 )
             }
+            Self::Present { region, counted } => {
+                write!(
+                    formatter,
+                    "memory is still at the addresses of {region}: {counted}"
+                )
+            }
+            Self::LeftBehind { region, was } => {
+                write!(formatter, "memory of {region} stayed behind as {was}")
+            }
             Self::Silent { what, silence, .. } => {
                 write!(
                     formatter,
@@ -234,7 +263,15 @@ impl Cause {
         match self {
             // The error's own sentence has the path in it.
             Self::Kernel(_) | Self::Interrupted => None,
+            Self::LeftBehind { region, .. } => Some(
+                cxl_attribute(&attach::sysram_region(region), "online_type")
+                    .display()
+                    .to_string(),
+            ),
             Self::Uncounted { place, .. } => Some(place.clone()),
+            Self::Present { region, .. } => {
+                Some(format!("{}/{region}", cxl_sysfs::device::CXL_DEVICES))
+            }
             Self::Silent { path, .. } => Some(path.display().to_string()),
         }
     }
@@ -245,6 +282,12 @@ impl Cause {
             Self::Uncounted { .. } => {
                 Some("a device is wholly in one state or the step has failed: success is counted")
             }
+            Self::Present { .. } => Some(
+                "memory that nobody could move stays behind its driver, and whoever uses it dies when its decoders are reset",
+            ),
+            Self::LeftBehind { .. } => Some(
+                "memory that could not go when its driver went keeps its policy, and is taken up as it is",
+            ),
             Self::Silent { .. } => {
                 Some("the drivers of the CXL and dax buses create this device by themselves")
             }
@@ -252,17 +295,22 @@ impl Cause {
         }
     }
 
-    fn remedy(&self) -> Option<&str> {
-        match self {
-            Self::Kernel(error) => error.remedy(),
-            Self::Uncounted { .. } => {
-                Some("look at the kernel's log for the block that failed: dmesg")
+    fn remedy(&self) -> Option<Cow<'_, str>> {
+        let fixed = match self {
+            Self::LeftBehind { region, was } => {
+                return Some(Cow::Owned(format!(
+                    "cxlr bind {region} --driver sysram --online-type {was}; or stop what uses the memory, and run this again"
+                )));
             }
-            Self::Silent { .. } => Some(
-                "look at the kernel's log, and whether its modules are loaded: lsmod | grep -e cxl -e dax",
-            ),
-            Self::Interrupted => None,
-        }
+            Self::Kernel(error) => error.remedy()?,
+            Self::Uncounted { .. } => "look at the kernel's log for the block that failed: dmesg",
+            Self::Present { .. } => "stop what uses it, and run this again",
+            Self::Silent { .. } => {
+                "look at the kernel's log, and whether its modules are loaded: lsmod | grep -e cxl -e dax"
+            }
+            Self::Interrupted => return None,
+        };
+        Some(Cow::Borrowed(fixed))
     }
 }
 

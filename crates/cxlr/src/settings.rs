@@ -49,14 +49,17 @@ fn note(tree: &dyn Tree, held: &[Held]) -> cxl_sysfs::Result<()> {
     tree.leave_note(Some(lines.as_str()).filter(|lines| !lines.is_empty()))
 }
 
-/// Has an attribute at `value` while `during` runs.
+/// Has an attribute at `value` while `during` runs. One that is not there holds nobody back: whose it is, is not loaded.
 pub(crate) fn hold(
     tree: &dyn Tree,
     path: &Path,
     value: &str,
     during: impl FnOnce() -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
-    let before = tree.read(path)?.trim().to_owned();
+    let Some(before) = optional(tree.read(path))? else {
+        return during();
+    };
+    let before = before.trim().to_owned();
     if before == value {
         return during();
     }

@@ -18,6 +18,8 @@ use cxl_sysfs::memory::AUTO_ONLINE;
 use cxl_sysfs::memory::Block;
 use cxl_sysfs::memory::BlockState;
 use cxl_sysfs::memory::Census;
+use cxl_sysfs::region;
+use cxl_sysfs::tree::Events;
 use region_policy::dax_mode::DaxMode;
 use region_policy::online_type::OnlineType;
 
@@ -26,6 +28,8 @@ use crate::plan::Action;
 use crate::plan::Appears;
 use crate::plan::Devices;
 use crate::plan::Step;
+use crate::plan::attach;
+use crate::plan::cxl_attribute;
 use crate::plan::cxl_driver;
 use crate::plan::dax_driver;
 use crate::plan::hotplug::Mechanism;
@@ -142,6 +146,9 @@ fn act(tree: &dyn Tree, interrupt: &Interrupt, action: &Action) -> Result<(), Tr
             .iter()
             .try_for_each(|device| reach(tree, device, *goal)),
         Action::Verify { devices, goal } => verify(tree, devices, *goal),
+        Action::SetPolicy { region, policy } => set_policy(tree, region, *policy),
+        Action::Settle(region) => settle(tree, interrupt, region),
+        Action::Absent(region) => absent(tree, region),
     }
 }
 
@@ -159,31 +166,73 @@ fn bind(
     // Before the write, so that nothing that it brings about is missed.
     let mut events = tree.events()?;
     tree.write(&attribute, device)?;
-    loop {
+    let what = if appears.with_kmem {
+        "a dax device with kmem"
+    } else {
+        "a dax device of the region"
+    };
+    wait_for(tree, interrupt, &mut *events, what, &appears.region, || {
         let devices = dax::of_region(tree, &appears.region)?;
         let settled = |device: &DaxDevice| {
             device.is_complete() && (!appears.with_kmem || device.is_system_ram())
         };
-        if !devices.is_empty() && devices.iter().all(settled) {
-            return Ok(());
-        }
+        Ok(!devices.is_empty() && devices.iter().all(settled))
+    })
+}
+
+/// Waits until no dax device of a region is half created.
+fn settle(tree: &dyn Tree, interrupt: &Interrupt, region: &str) -> Result<(), Trouble> {
+    let mut events = tree.events()?;
+    let what = "all of a dax device";
+    wait_for(tree, interrupt, &mut *events, what, region, || {
+        let devices = dax::of_region(tree, region)?;
+        Ok(devices.iter().all(DaxDevice::is_complete))
+    })
+}
+
+/// Waits until something of a region is there; `events` began before whatever brings it about.
+fn wait_for(
+    tree: &dyn Tree,
+    interrupt: &Interrupt,
+    events: &mut dyn Events,
+    what: &str,
+    region: &str,
+    mut is_there: impl FnMut() -> cxl_sysfs::Result<bool>,
+) -> Result<(), Trouble> {
+    while !is_there()? {
         if interrupt.is_asked() {
             return Err(Cause::Interrupted.into());
         }
         if !events.wait(PATIENCE)? {
-            let what = if appears.with_kmem {
-                "with kmem"
-            } else {
-                "of the region"
-            };
             return Err(Cause::Silent {
-                what: format!("a dax device {what}"),
-                path: Device::new(tree, cxl_sysfs::device::CXL_DEVICES).attribute(&appears.region),
+                what: what.to_owned(),
+                path: Device::new(tree, cxl_sysfs::device::CXL_DEVICES).attribute(region),
                 silence: PATIENCE,
             }
             .into());
         }
     }
+    Ok(())
+}
+
+/// A policy that was not set by us and cannot be changed is that of memory which was left behind.
+fn set_policy(tree: &dyn Tree, region: &str, policy: OnlineType) -> Result<(), Trouble> {
+    let attribute = cxl_attribute(&attach::sysram_region(region), "online_type");
+    let Err(error) = tree.write(&attribute, policy.as_str()) else {
+        return Ok(());
+    };
+    if error.is_busy() {
+        let now = tree.read(&attribute)?;
+        let was = OnlineType::parse(now.trim().as_bytes());
+        if let Some(was) = was.filter(|was| *was != policy) {
+            return Err(Cause::LeftBehind {
+                region: region.to_owned(),
+                was,
+            }
+            .into());
+        }
+    }
+    Err(error.into())
 }
 
 fn unbind(tree: &dyn Tree, driver: &str, device: &str) -> Result<(), Trouble> {
@@ -353,6 +402,19 @@ fn verify(tree: &dyn Tree, devices: &Devices, goal: Goal) -> Result<(), Trouble>
         place: devices.folder().display().to_string(),
         wanted: goal.to_string(),
         counted: all.to_string(),
+    }
+    .into())
+}
+
+/// Counts what is at a region's addresses. Nothing may be there, whoever has it.
+fn absent(tree: &dyn Tree, region: &str) -> Result<(), Trouble> {
+    let census = region::memory(tree, region)?;
+    if census.present() == 0 {
+        return Ok(());
+    }
+    Err(Cause::Present {
+        region: region.to_owned(),
+        counted: census.to_string(),
     }
     .into())
 }

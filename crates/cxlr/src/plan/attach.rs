@@ -211,11 +211,17 @@ impl Way {
         }
     }
 
-    /// The steps.
+    /// The steps; `left_behind` where an earlier driver had to leave memory of the region behind.
     #[must_use]
-    pub fn steps(self, snapshot: &Snapshot, region: &str, mode: PartitionMode) -> Vec<Step> {
+    pub fn steps(
+        self,
+        snapshot: &Snapshot,
+        region: &str,
+        mode: PartitionMode,
+        left_behind: bool,
+    ) -> Vec<Step> {
         match self {
-            Self::RegionDrivers(policy) => region_drivers(region, policy),
+            Self::RegionDrivers(policy) => region_drivers(region, policy, left_behind),
             Self::Dynamic(policy) => dynamic(region, policy, None),
             Self::DynamicForGood(policy) => {
                 dynamic(region, policy, Some(allow_kernel_zones(region)))
@@ -264,14 +270,27 @@ fn no_region_drivers(driver: RegionDriver) -> Refusal {
     .at(super::cxl_driver(driver.name()).display().to_string())
 }
 
-fn region_drivers(region: &str, policy: OnlineType) -> Vec<Step> {
+fn region_drivers(region: &str, policy: OnlineType, left_behind: bool) -> Vec<Step> {
     let sysram = sysram_region(region);
-    vec![
+    let mut undo = vec![unbind(DAX_KMEM, &sysram)];
+    let mut complete = None;
+    if left_behind {
+        // It is taken up as it is, and some of it may have gone meanwhile.
+        let reach = Action::Reach {
+            devices: Devices::OfRegion(region.to_owned()),
+            goal: Goal::Plugged(policy),
+        };
+        complete = Some(Step::new(
+            format!("bring all memory of {region} {policy}"),
+            reach,
+        ));
+    } else {
+        // What could not go before cannot go now.
+        undo.insert(0, unplug(region));
+    }
+    let mut steps = vec![
         give(region, RegionDriver::Sysram.name()),
-        Step::new(
-            format!("set the policy {policy} of {region}"),
-            write(&sysram, "online_type", policy.as_str()),
-        ),
+        set_policy(region, policy),
         Step::new(
             format!("give {sysram} to {DAX_KMEM}"),
             bind(
@@ -283,10 +302,23 @@ fn region_drivers(region: &str, policy: OnlineType) -> Vec<Step> {
                 }),
             ),
         )
-        .undone_by(vec![unplug(region), unbind(DAX_KMEM, &sysram)])
+        .undone_by(undo)
         .even_if_it_fails(),
-        verify(region, policy),
-    ]
+    ];
+    steps.extend(complete);
+    steps.push(verify(region, policy));
+    steps
+}
+
+/// The policy, which memory that was left behind may contradict.
+fn set_policy(region: &str, policy: OnlineType) -> Step {
+    Step::new(
+        format!("set the policy {policy} of {region}"),
+        Action::SetPolicy {
+            region: region.to_owned(),
+            policy,
+        },
+    )
 }
 
 /// The region starts empty: its memory comes when the fabric gives it.
@@ -299,10 +331,7 @@ fn dynamic(region: &str, policy: OnlineType, before: Option<Action>) -> Vec<Step
             action,
         )
     }));
-    steps.push(Step::new(
-        format!("set the policy {policy} of {region}"),
-        write(&sysram, "online_type", policy.as_str()),
-    ));
+    steps.push(set_policy(region, policy));
     steps.push(
         Step::new(
             format!("give {sysram} to {DAX_KMEM}"),
@@ -388,8 +417,25 @@ fn stock_without_dax_driver(region: &str) -> Step {
         format!("give {region} to {driver}"),
         bind_without_dax_driver(region),
     )
-    .undone_by(vec![unbind(driver, region)])
+    .undone_by(vec![take_from_stock(region)])
     .even_if_it_fails()
+}
+
+/// Takes a region from the stock driver, nothing where that does not hold it.
+///
+/// The region's dax device comes some time after the driver, and kmem would take it in that moment: the unbind waits for it,
+/// and strands its memory. So meanwhile the bus gives no device to a driver, and what kmem has got before is unplugged.
+#[must_use]
+pub fn take_from_stock(region: &str) -> Action {
+    Action::Hold {
+        path: DAX_AUTOPROBE.into(),
+        value: "0".to_owned(),
+        during: vec![
+            Action::Settle(region.to_owned()),
+            unplug(region),
+            unbind(RegionDriver::Stock.name(), region),
+        ],
+    }
 }
 
 fn bind_without_dax_driver(region: &str) -> Action {
@@ -416,7 +462,7 @@ fn plain(snapshot: &Snapshot, region: &str, mode: PartitionMode) -> Step {
         format!("give {region} to {driver}"),
         bind(driver, region, appears),
     )
-    .undone_by(vec![unplug(region), unbind(driver, region)])
+    .undone_by(vec![take_from_stock(region)])
     .even_if_it_fails()
 }
 

@@ -15,6 +15,7 @@ use cxl_sysfs::memory::Census;
 use cxl_sysfs::region::Region;
 use region_policy::matrix::PartitionMode;
 
+use super::Action;
 use super::Step;
 use super::attach;
 use super::attach::DAX_KMEM;
@@ -22,6 +23,7 @@ use super::attach::Wanted;
 use super::attach::Way;
 use super::destroy;
 use super::hotplug;
+use super::left_behind;
 use crate::problem::Problem;
 use crate::problem::Refusal;
 
@@ -37,7 +39,8 @@ pub struct Plan {
 /// Plans to give a region to a driver.
 ///
 /// # Errors
-/// When there is no such region, when it is not committed, when somebody maps its memory, or when the driver cannot have it.
+/// When there is no such region, when it is not committed, when somebody maps its memory, or when the driver cannot have it or
+/// what an earlier one left behind of it.
 pub fn plan(
     tree: &dyn Tree,
     snapshot: &Snapshot,
@@ -53,9 +56,13 @@ pub fn plan(
         vec![step]
     } else {
         check_unmapped(snapshot, region)?;
+        let left_behind = left_behind::is_taken_up(tree, snapshot, region, way)?;
         let (mut steps, before) = destroy::unplug_steps(tree, snapshot, region)?;
-        steps.extend(destroy::release(snapshot, region, before));
-        steps.extend(way.steps(snapshot, name, mode));
+        let release = destroy::release(snapshot, region, before);
+        // Memory that was left behind before stays until the new driver has it.
+        let stays = |step: &Step| left_behind && matches!(step.action, Action::Absent(_));
+        steps.extend(release.into_iter().filter(|step| !stays(step)));
+        steps.extend(way.steps(snapshot, name, mode, left_behind));
         steps
     };
     Ok(Plan { way, steps })
@@ -140,10 +147,13 @@ fn is_there(
         Way::Held(policy) => {
             let block_size = hotplug::block_size(snapshot)?;
             let mut all = Census::default();
-            for device in snapshot.dax_devices_of(&region.name) {
+            let devices = || snapshot.dax_devices_of(&region.name);
+            for device in devices() {
                 all = all.plus(&device.census(tree, block_size)?);
             }
-            all.total > 0 && all.is(Goal::Plugged(policy))
+            devices().all(DaxDevice::is_system_ram)
+                && all.total > 0
+                && all.is(Goal::Plugged(policy))
         }
     })
 }

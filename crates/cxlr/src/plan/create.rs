@@ -83,7 +83,7 @@ pub fn plan(snapshot: &Snapshot, request: &Request) -> Result<Plan, Refusal> {
     let candidate = choose(snapshot, request, &memdevs)?;
     let region = next_region(candidate.decoder, request.mode)?.to_owned();
     let mut steps = create(&candidate, &region, request);
-    steps.extend(way.steps(snapshot, &region, request.mode));
+    steps.extend(way.steps(snapshot, &region, request.mode, false));
     Ok(Plan { region, way, steps })
 }
 
@@ -284,8 +284,10 @@ fn create(candidate: &Candidate<'_>, region: &str, request: &Request) -> Vec<Ste
         steps.extend(target(region, position, memdev, decoder, mode, share));
     }
     steps.push(
-        Step::new(format!("commit {region}"), write(region, "commit", "1"))
-            .undone_by(vec![write(region, "commit", "0")]),
+        Step::new(format!("commit {region}"), write(region, "commit", "1")).undone_by(vec![
+            Action::Absent(region.to_owned()),
+            write(region, "commit", "0"),
+        ]),
     );
     steps
 }

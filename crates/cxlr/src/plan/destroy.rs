@@ -20,7 +20,9 @@ use super::Step;
 use super::attach;
 use super::attach::Before;
 use super::create::detach;
+use super::find_no_memory;
 use super::hotplug;
+use super::left_behind;
 use super::write;
 use crate::problem::Problem;
 use crate::problem::Refusal;
@@ -29,7 +31,7 @@ use crate::size::Size;
 /// Plans to destroy regions, the latest first.
 ///
 /// # Errors
-/// When a region is not there, is locked by firmware, or has a later one above it on a memdev.
+/// When a region is not there, is locked by firmware, has memory that no driver has, or has a later one above it on a memdev.
 pub fn plan(tree: &dyn Tree, snapshot: &Snapshot, names: &[String]) -> Result<Vec<Step>, Problem> {
     let mut regions = find_all(snapshot, names)?;
     // Later regions have later decoders and higher addresses, and decoders are given back in reverse order.
@@ -38,6 +40,7 @@ pub fn plan(tree: &dyn Tree, snapshot: &Snapshot, names: &[String]) -> Result<Ve
     let mut take_apart = Vec::new();
     let mut delete = Vec::new();
     for region in regions {
+        left_behind::check(tree, snapshot, region)?;
         check(snapshot, region, names)?;
         let (steps, before) = unplug_steps(tree, snapshot, region)?;
         unplug.extend(steps);
@@ -219,6 +222,8 @@ pub(super) fn release(snapshot: &Snapshot, region: &Region, before: Option<Befor
                 )
                 .undone_by(attach::kmem_region_again(&region.name, before)),
             );
+            // Here, where taking up what stayed behind is all that undoing needs.
+            steps.push(find_no_memory(&region.name));
         }
     }
     let mut dax_mode = None;
@@ -235,10 +240,17 @@ pub(super) fn release(snapshot: &Snapshot, region: &Region, before: Option<Befor
         }
     }
     if let Some(driver) = &region.driver {
-        let mut undo = if driver == RegionDriver::Stock.name() {
-            attach::stock_again(&region.name, before)
+        let stock = driver == RegionDriver::Stock.name();
+        let (take, mut undo) = if stock {
+            (
+                attach::take_from_stock(&region.name),
+                attach::stock_again(&region.name, before),
+            )
         } else {
-            vec![attach::bind(driver, &region.name, None)]
+            (
+                attach::unbind(driver, &region.name),
+                vec![attach::bind(driver, &region.name, None)],
+            )
         };
         let sysram = region.sysram.as_ref();
         if is_dynamic(snapshot, region) && sysram.is_some_and(|sysram| sysram.allow_kernel_zones) {
@@ -258,13 +270,8 @@ pub(super) fn release(snapshot: &Snapshot, region: &Region, before: Option<Befor
                 dax_mode.as_str(),
             ));
         }
-        steps.push(
-            Step::new(
-                format!("take {} from {driver}", region.name),
-                attach::unbind(driver, &region.name),
-            )
-            .undone_by(undo),
-        );
+        steps.push(Step::new(format!("take {} from {driver}", region.name), take).undone_by(undo));
+        steps.extend(stock.then(|| find_no_memory(&region.name)));
     }
     steps
 }
@@ -274,6 +281,7 @@ fn free(snapshot: &Snapshot, region: &Region) -> Vec<Step> {
     let name = region.name.as_str();
     let mut steps = Vec::new();
     if region.committed {
+        steps.push(find_no_memory(name));
         steps.push(
             Step::new(format!("decommit {name}"), write(name, "commit", "0"))
                 .undone_by(vec![write(name, "commit", "1")]),

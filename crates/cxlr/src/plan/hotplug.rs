@@ -132,7 +132,7 @@ fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Result<Vec<&'a DaxDevice>, Re
                 "a region's memory is plugged through the dax device that its driver creates ({name} has {})",
                 region.driver.as_deref().unwrap_or("no driver")
             ),
-            format!("destroy {name} and create it with --driver sysram"),
+            format!("cxlr bind {name} --driver sysram"),
         ),
         None => Refusal::new(
             format!("there is no region and no dax device {name}"),

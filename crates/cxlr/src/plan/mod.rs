@@ -8,6 +8,7 @@
 //! - [`interleave`] puts them into an order that the topology accepts.
 //! - [`space`] finds the range of addresses, the capacity and the decoders.
 //! - [`attach`] brings a committed region under its driver and policy.
+//! - `left_behind` knows the memory that no driver of a region has any more.
 
 pub mod attach;
 pub mod bind;
@@ -15,6 +16,7 @@ pub mod create;
 pub mod destroy;
 pub mod hotplug;
 pub mod interleave;
+mod left_behind;
 pub mod memdevs;
 pub mod space;
 
@@ -26,6 +28,7 @@ use cxl_sysfs::device::CXL_DEVICES;
 use cxl_sysfs::device::CXL_DRIVERS;
 use cxl_sysfs::device::DAX_DRIVERS;
 use region_policy::dax_mode::DaxMode;
+use region_policy::online_type::OnlineType;
 
 /// One step of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +79,13 @@ pub enum Action {
         /// The device.
         device: String,
     },
+    /// Sets the policy of a region that `cxl_sysram_region` has.
+    SetPolicy {
+        /// The region.
+        region: String,
+        /// The policy.
+        policy: OnlineType,
+    },
     /// Gives dax devices that have no driver to kmem, whose memory comes online as `online_type` says while it is held.
     BindKmem(Devices),
     /// Gives dax devices that have no driver to the driver of a mode, which does not look for devices of a RAM region by
@@ -95,6 +105,11 @@ pub enum Action {
         /// What they shall be.
         goal: Goal,
     },
+    /// Waits until no dax device of a region is half created: a driver may take one that is visible until all of it is there.
+    Settle(String),
+    /// Counts the memory blocks at a region's addresses, whoever has them: none may be there. Resetting decoders under memory
+    /// kills the machine, and with the stock drivers no lock stops it.
+    Absent(String),
 }
 
 /// The dax devices of a region once a driver has it.
@@ -158,7 +173,16 @@ fn write(device: &str, attribute: &str, value: impl Into<String>) -> Action {
     }
 }
 
-fn cxl_attribute(device: &str, attribute: &str) -> PathBuf {
+/// Looks that no memory is at a region's addresses.
+fn find_no_memory(region: &str) -> Step {
+    Step::new(
+        format!("find no memory of {region} left behind"),
+        Action::Absent(region.to_owned()),
+    )
+}
+
+/// An attribute of a device of the CXL bus.
+pub(crate) fn cxl_attribute(device: &str, attribute: &str) -> PathBuf {
     PathBuf::from(format!("{CXL_DEVICES}/{device}/{attribute}"))
 }
 

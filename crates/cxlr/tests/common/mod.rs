@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use cxl_sysfs::Snapshot;
 use cxl_sysfs::dax;
 use cxl_sysfs::fixture::Machine;
+use cxl_sysfs::fixture::Topology;
 use cxl_sysfs::memory;
 use cxl_sysfs::memory::Census;
 use cxlr::interrupt::Interrupt;
@@ -19,11 +20,22 @@ use cxlr::plan::create::Plan;
 use cxlr::plan::create::Request;
 use cxlr::transaction;
 use region_policy::matrix::PartitionMode;
+use rustix::io::Errno;
 
 pub const GIB: u64 = 1 << 30;
 
 /// The first memory block of the first window of a model.
 pub const FIRST_BLOCK: u64 = 0x4_9000_0000 / (128 << 20);
+
+/// Two memdevs on two host bridges, so that a region crosses all kinds of ports.
+pub fn two_memdevs() -> Topology {
+    Topology::new()
+        .host_bridge("hb0")
+        .host_bridge("hb1")
+        .memdev("hb0", GIB / 2)
+        .memdev("hb1", GIB / 2)
+        .window(4 * GIB, 256, &["hb0", "hb1"])
+}
 
 /// All attributes and links.
 pub type Looks = Vec<(PathBuf, String)>;
@@ -96,6 +108,52 @@ pub fn is_setting(path: &Path) -> bool {
     path.ends_with("drivers_autoprobe")
         || path.ends_with("auto_online_blocks")
         || path.ends_with("remove_id")
+}
+
+/// Runs the steps on twins of a machine with write number 0, 1, 2… failing, until it gets through, and says after how many.
+/// After each failure the twin must look as it did before.
+pub fn every_write_fails_once(what: &str, machine: &Machine, steps: &[Step]) -> usize {
+    let before = looks(machine);
+    for number in 0.. {
+        let machine = machine.twin();
+        let at = machine.writes().len() + number;
+        machine.fail_write(at, Errno::IO);
+        let result = transaction::run(&machine, &Interrupt::default(), steps);
+        assert_eq!(
+            machine.violations(),
+            Vec::<String>::new(),
+            "{what}, write {number}"
+        );
+        let Err(failure) = result else {
+            assert!(
+                machine.writes().len() <= at,
+                "{what}: write {number} failed and nobody noticed"
+            );
+            return number;
+        };
+        // A setting that could not be put back is the one thing that cannot be undone, and it is named.
+        if failure.left.is_empty() {
+            assert_same(
+                &before,
+                &looks(&machine),
+                &format!("{what}, write {number} ({})", failure.step),
+            );
+        } else {
+            let (path, _) = &machine.writes()[at];
+            assert!(
+                is_setting(path),
+                "{what}, write {number} to {}: {:?}",
+                path.display(),
+                failure.left
+            );
+            assert!(
+                failure.left.iter().any(|left| left.contains("echo")),
+                "{:?}",
+                failure.left
+            );
+        }
+    }
+    unreachable!("the loop ends when no write is left to fail")
 }
 
 /// Compares, and shows only what differs.

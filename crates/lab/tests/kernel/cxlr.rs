@@ -6,10 +6,14 @@ use lab::Guest;
 use lab::Result;
 use lab::suite::Test;
 use lab::topology::catalogue;
+use rustix::io::Errno;
 
+use crate::data::Data;
 use crate::fault::Fault;
 use crate::support::CXL;
 use crate::support::DEBIAN_DEFAULT;
+use crate::support::DRIVERS;
+use crate::support::Log;
 use crate::support::Region;
 use crate::support::block_states;
 use crate::support::ensure;
@@ -61,6 +65,22 @@ pub fn tests() -> Vec<Test> {
             "cxlr: on the stock kernel, a region for applications never is with kmem",
             stock(),
             stock_for_applications,
+        ),
+        Test::new(
+            "cxlr: on the stock kernel, a region that was enabled a moment ago is taken down and handed over in good order",
+            stock(),
+            stock_just_enabled,
+        ),
+        Test::new(
+            "cxlr: on the stock kernel, memory that kmem left behind keeps its region",
+            stock(),
+            stock_left_behind,
+        )
+        .alone(),
+        Test::new(
+            "cxlr: memory that stayed behind is taken up as it is, and nobody else gets its region",
+            ours(),
+            left_behind,
         ),
     ]
 }
@@ -295,4 +315,105 @@ fn stock_zones(guest: &Guest) -> Result<()> {
     }
     set_default(guest, DEBIAN_DEFAULT)?;
     witness.stop()
+}
+
+/// Fails unless a command ends with this status, and says all of these words.
+fn refused(guest: &Guest, command: &str, status: u8, words: &[&str]) -> Result<()> {
+    let said = guest.sh_ok(&format!("{command} 2>&1; echo status $?"))?;
+    let status = format!("status {status}");
+    ensure(
+        said.contains(&status) && words.iter().all(|word| said.contains(word)),
+        format!("of '{command}' {status} and {words:?} were expected, and it said: {said}"),
+    )
+}
+
+/// The dax device comes some time after the driver: at different moments of what the tool does.
+fn stock_just_enabled(guest: &Guest) -> Result<()> {
+    set_default(guest, "online_movable")?;
+    let before = total_memory(guest)?;
+    let log = Log::from_now(guest)?;
+    let just_enabled = || -> Result<String> {
+        let region = Region::committed(guest, "0x100")?;
+        Ok(format!(
+            "echo {} > {DRIVERS}/cxl_region/bind",
+            region.name()
+        ))
+    };
+    for _ in 0..5 {
+        let enable = just_enabled()?;
+        guest.sh_ok(&format!("set -e; {enable}; cxlr destroy-region region0"))?;
+        assert_nothing_left(guest)?;
+
+        let enable = just_enabled()?;
+        guest.sh_ok(&format!(
+            "set -e; {enable}; cxlr bind region0 --driver sysram --online-type online_movable; cxlr bind region0 --driver none; \
+             cxlr destroy-region region0"
+        ))?;
+        assert_nothing_left(guest)?;
+        ensure(
+            total_memory(guest)? == before,
+            "the region's memory left something behind in MemTotal",
+        )?;
+    }
+    log.assert_none("stuck online")?;
+    set_default(guest, DEBIAN_DEFAULT)
+}
+
+fn stock_left_behind(guest: &Guest) -> Result<()> {
+    set_default(guest, "online_movable")?;
+    let region = Region::stock(guest, "0x100")?;
+    let data = Data::put(guest, 1)?;
+    guest.write("/sys/bus/dax/drivers/kmem/unbind", &region.dax_name())?;
+    for command in [
+        "destroy-region region0",
+        "bind region0 --driver none",
+        "bind region0 --driver sysram",
+        "bind region0 --driver devdax",
+    ] {
+        let words = ["left behind", "restart the machine"];
+        refused(guest, &format!("cxlr {command}"), 4, &words)?;
+        data.assert_intact()?;
+    }
+    region.assert_all("Movable")?;
+    // As the refusals say.
+    guest.write_refused(
+        "/sys/bus/dax/drivers/kmem/bind",
+        &region.dax_name(),
+        Errno::BUSY,
+    )
+}
+
+fn left_behind(guest: &Guest) -> Result<()> {
+    let region = Region::sysram(guest, "0x100", "online_movable")?;
+    let data = Data::put(guest, 1)?;
+    let fault = Fault::load(guest)?;
+    fault.refuse_offline(region.blocks()?[0])?;
+    region.unbind_kmem()?;
+    region.unbind("cxl_sysram_region")?;
+
+    let remedy = ["cxlr bind region0 --driver sysram"];
+    for command in [
+        "destroy-region region0",
+        "bind region0 --driver auto",
+        "bind region0 --driver devdax",
+        "hotplug region0 online_movable",
+    ] {
+        refused(guest, &format!("cxlr {command}"), 4, &remedy)?;
+    }
+    let otherwise = "cxlr bind region0 --driver sysram --online-type online_kernel";
+    let words = [
+        "stayed behind as online_movable",
+        "--online-type online_movable",
+    ];
+    refused(guest, otherwise, 1, &words)?;
+    refused(guest, "cxlr destroy-region region0", 4, &remedy)?;
+
+    guest.sh_ok("cxlr bind region0 --driver sysram --online-type online_movable")?;
+    region.assert_all("Movable")?;
+    data.assert_intact()?;
+    data.remove()?;
+    fault.mend()?;
+    fault.unload()?;
+    region.destroy()?;
+    assert_nothing_left(guest)
 }
