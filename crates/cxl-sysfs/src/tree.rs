@@ -200,7 +200,13 @@ impl Tree for Sysfs {
     fn lock(&self) -> Result<Guard> {
         let path = self.path(Path::new("/sys/bus/cxl"));
         let file = File::open(&path).and_then(|file| {
-            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    tracing::warn!("waiting for another cxlr to end");
+                    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+                }
+                result => result?,
+            }
             Ok(file)
         });
         match file {

@@ -249,6 +249,30 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
+fn who_has_to_wait_is_told_for_what() {
+    use std::io::BufRead;
+    use std::process::Stdio;
+    let bench = Bench::new();
+    let bus = fs::File::open(bench.folder.path().join("sys/bus/cxl")).expect("a bus");
+    rustix::fs::flock(&bus, rustix::fs::FlockOperation::LockExclusive).expect("a lock");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cxlr"))
+        .arg("--sysfs-root")
+        .arg(bench.folder.path())
+        .args(["destroy-region", "-n", "region0"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut line = String::new();
+    let said = child.stderr.take().expect("standard error");
+    let mut said = std::io::BufReader::new(said);
+    said.read_line(&mut line).expect("a line");
+    assert!(line.contains("waiting for another cxlr"), "{line}");
+    drop(bus);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
 fn the_manual_page_is_that_of_the_options() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man/cxlr.1");
     let written = fs::read_to_string(&page).unwrap_or_default();
