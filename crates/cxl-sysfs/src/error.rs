@@ -108,6 +108,12 @@ impl Error {
         )
     }
 
+    /// Whether a signal ended it, so that it may be tried again.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.errno() == Some(Errno::INTR)
+    }
+
     /// Whether something is in use, or holds what was to be changed.
     #[must_use]
     pub fn is_busy(&self) -> bool {

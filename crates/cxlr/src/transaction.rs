@@ -95,12 +95,10 @@ pub fn run(tree: &dyn Tree, interrupt: &Interrupt, steps: &[Step]) -> Result<(),
 
 /// Undoes steps in reverse; tells what is left.
 fn undo(tree: &dyn Tree, done: &[Step]) -> Vec<String> {
-    // Undoing runs to its end, whoever asks to stop.
-    let never = Interrupt::default();
     let mut left = Vec::new();
     for (number, step) in done.iter().enumerate().rev() {
         for action in &step.undo {
-            let Err(trouble) = act(tree, &never, action) else {
+            let Err(trouble) = act_to_the_end(tree, action) else {
                 continue;
             };
             left.push(format!("undo \"{}\": {}", step.what, trouble.cause));
@@ -114,6 +112,20 @@ fn undo(tree: &dyn Tree, done: &[Step]) -> Vec<String> {
         }
     }
     left
+}
+
+/// Undoing runs to its end, whoever asks to stop: what a signal interrupts in the kernel is done again.
+fn act_to_the_end(tree: &dyn Tree, action: &Action) -> Result<(), Trouble> {
+    let never = Interrupt::default();
+    loop {
+        match act(tree, &never, action) {
+            Err(Trouble {
+                cause: Cause::Kernel(error),
+                left,
+            }) if error.is_interrupted() && left.is_empty() => {}
+            result => return result,
+        }
+    }
 }
 
 fn act(tree: &dyn Tree, interrupt: &Interrupt, action: &Action) -> Result<(), Trouble> {

@@ -26,6 +26,7 @@ use cxlr::settings;
 use cxlr::transaction;
 use region_policy::dax_mode::DaxMode;
 use region_policy::online_type::OnlineType;
+use rustix::io::Errno;
 
 const MOVABLE: Goal = Goal::Plugged(OnlineType::OnlineMovable);
 
@@ -678,6 +679,32 @@ fn a_signal_while_waiting_for_the_kernel_undoes_what_was_done() {
         assert_eq!(failure.left, Vec::<String>::new(), "{what}");
         assert_same(&before, &looks(&machine), what);
         assert_eq!(machine.violations(), Vec::<String>::new(), "{what}");
+    }
+}
+
+#[test]
+fn a_signal_while_undoing_does_not_end_it() {
+    for (what, machine, request) in creations() {
+        let machine = machine();
+        let before = looks(&machine);
+        let snapshot = Snapshot::read(&machine).expect("a snapshot");
+        let steps = plan::create::plan(&snapshot, &request).expect(what).steps;
+        for number in 0.. {
+            let machine = machine.twin();
+            machine.fail_write(number, Errno::IO);
+            machine.fail_write(number + 1, Errno::INTR);
+            let Err(failure) = transaction::run(&machine, &Interrupt::default(), &steps) else {
+                break;
+            };
+            let (path, _) = &machine.writes()[number];
+            let (next, _) = &machine.writes()[(number + 1).min(machine.writes().len() - 1)];
+            // Who holds a setting puts it back once, and names it where that fails.
+            if is_setting(path) || is_setting(next) {
+                continue;
+            }
+            assert_eq!(failure.left, Vec::<String>::new(), "{what}, write {number}");
+            assert_same(&before, &looks(&machine), what);
+        }
     }
 }
 
