@@ -108,6 +108,12 @@ impl Error {
         )
     }
 
+    /// Whether only others may do it.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self.errno(), Some(Errno::ACCESS | Errno::PERM))
+    }
+
     /// Whether a signal ended it, so that it may be tried again.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
@@ -149,7 +155,7 @@ impl Error {
 
     fn advice(&self) -> Option<(&'static str, &'static str)> {
         let errno = self.errno()?;
-        if matches!(errno, Errno::ACCESS | Errno::PERM) && !matches!(self, Self::Write { .. }) {
+        if self.is_forbidden() && !matches!(self, Self::Write { .. }) {
             return Some(("only root may look here", "run it as root"));
         }
         let Self::Write { path, value, .. } = self else {
@@ -266,9 +272,13 @@ fn refusal(path: &Path, value: &str, errno: Errno) -> Option<(&'static str, &'st
             "the region's policy forbids this zone",
             "ask for the policy's own online type, or destroy the region and create it with another",
         ),
-        ("bind", Errno::NXIO | Errno::INVAL) => (
-            "a region driver takes a region only when it is committed and configured",
+        ("bind", Errno::NXIO) => (
+            "a region driver takes a region only when it is committed and configured, and none of its memdevs is on its way out",
             "commit it and set its policy first",
+        ),
+        ("bind", Errno::INVAL) => (
+            "memory comes in whole memory blocks, and belongs to a NUMA node",
+            "choose a larger size (/sys/devices/system/memory/block_size_bytes), or look at the kernel's log: dmesg",
         ),
         ("bind", Errno::OPNOTSUPP) => (
             "the driver does not serve this type of region",

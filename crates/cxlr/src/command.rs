@@ -80,7 +80,8 @@ fn create_region(cli: &Cli, tree: &Sysfs, options: &CreateRegion) -> Result<(), 
     }
     transaction::run(tree, &interrupt, &plan.steps)?;
     let done = format!("created {}", plan.region);
-    show_region(cli, tree, &done, &plan.region, plan.way)
+    shown(show_region(cli, tree, &done, &plan.region, plan.way));
+    Ok(())
 }
 
 fn bind(cli: &Cli, tree: &Sysfs, options: &Bind) -> Result<(), Problem> {
@@ -101,7 +102,15 @@ fn bind(cli: &Cli, tree: &Sysfs, options: &Bind) -> Result<(), Problem> {
     };
     let driver = plan.way.driver().unwrap_or("no driver");
     let done = format!("{} is {changed} with {driver}", options.region);
-    show_region(cli, tree, &done, &options.region, plan.way)
+    shown(show_region(cli, tree, &done, &options.region, plan.way));
+    Ok(())
+}
+
+/// What was done is done, whether it can be shown or not: only the latter is told, and the exit status is that of success.
+fn shown(result: Result<(), Problem>) {
+    if let Err(problem) = result {
+        eprintln!("cxlr: done, but the result cannot be shown: {problem}");
+    }
 }
 
 /// Shows what became of a region, and in which way.
@@ -120,6 +129,17 @@ fn hotplug(cli: &Cli, tree: &Sysfs, options: &Hotplug) -> Result<(), Problem> {
     let (_lock, interrupt) = begin(tree)?;
     let plan = plan::hotplug::plan(tree, &Snapshot::read(tree)?, &options.device, options.state)?;
     transaction::run(tree, &interrupt, &plan.steps)?;
+    shown(show_devices(cli, tree, options, &plan));
+    Ok(())
+}
+
+/// Shows what became of dax devices, and in which way.
+fn show_devices(
+    cli: &Cli,
+    tree: &Sysfs,
+    options: &Hotplug,
+    plan: &plan::hotplug::Plan,
+) -> Result<(), Problem> {
     let listing = list::Listing::read(tree)?;
     let names: Vec<&str> = plan.devices.iter().map(|(name, _)| name.as_str()).collect();
     let detected = plan
@@ -154,10 +174,12 @@ fn destroy_region(cli: &Cli, tree: &Sysfs, options: &DestroyRegion) -> Result<()
         return show_steps(cli, &steps);
     }
     transaction::run(tree, &interrupt, &steps)?;
-    if cli.json {
-        return print_json(&json!({ "destroyed": options.regions }));
-    }
-    output(|out| writeln!(out, "destroyed {}", options.regions.join(" ")))
+    shown(if cli.json {
+        print_json(&json!({ "destroyed": options.regions }))
+    } else {
+        output(|out| writeln!(out, "destroyed {}", options.regions.join(" ")))
+    });
+    Ok(())
 }
 
 fn show_extents(cli: &Cli, tree: &Sysfs, options: &Extents) -> Result<(), Problem> {
@@ -187,10 +209,12 @@ fn release_extents(cli: &Cli, tree: &Sysfs, options: &ReleaseExtents) -> Result<
     };
     let chosen = release::choose(&Snapshot::read(tree)?, &options.region, which)?;
     release::run(tree, &interrupt, &chosen)?;
-    if cli.json {
-        return print_json(&json!({ "released": chosen }));
-    }
-    output(|out| writeln!(out, "gave back {}", chosen.join(" ")))
+    shown(if cli.json {
+        print_json(&json!({ "released": chosen }))
+    } else {
+        output(|out| writeln!(out, "gave back {}", chosen.join(" ")))
+    });
+    Ok(())
 }
 
 /// Takes the lock before anything is read, so that the snapshot still holds when it is acted upon.

@@ -40,8 +40,13 @@ pub enum Problem {
     Refused(Refusal),
     /// A step failed.
     Failed(Box<Failure>),
-    /// Extents that were to be given back stay: their names, and what the kernel says of each.
-    Kept(Vec<(String, String)>),
+    /// Extents that were to be given back stay.
+    Kept {
+        /// Their names, and what the kernel says of each.
+        kept: Vec<(String, String)>,
+        /// Whether there were others, which went.
+        others: bool,
+    },
     /// The result could not be printed.
     Output(std::io::Error),
 }
@@ -141,7 +146,7 @@ impl Problem {
         match self {
             Self::Unreadable(_) | Self::Refused(_) => REFUSED,
             Self::Failed(failure) if failure.left.is_empty() => UNDONE,
-            Self::Failed(_) | Self::Kept(_) => LEFT,
+            Self::Failed(_) | Self::Kept { .. } => LEFT,
             Self::Output(_) => UNDONE,
         }
     }
@@ -174,9 +179,9 @@ impl fmt::Display for Problem {
             }
             Self::Refused(refusal) => refusal.fmt(formatter),
             Self::Failed(failure) => failure.fmt(formatter),
-            Self::Kept(extents) => {
+            Self::Kept { kept, others } => {
                 formatter.write_str("not all extents were given back:")?;
-                for (name, state) in extents {
+                for (name, state) in kept {
                     write!(formatter, "\n          - {name}: {state}")?;
                 }
                 advice(
@@ -188,7 +193,11 @@ impl fmt::Display for Problem {
                         "stop what uses it, and ask again; the kernel's log names what is in the way: dmesg",
                     ),
                 )?;
-                formatter.write_str("\n  state:  the others were given back")
+                formatter.write_str(if *others {
+                    "\n  state:  the others were given back"
+                } else {
+                    "\n  state:  none was given back"
+                })
             }
             Self::Output(error) => write!(formatter, "cannot print the result: {error}"),
         }

@@ -108,43 +108,55 @@ pub fn choose(snapshot: &Snapshot, region: &str, which: Which) -> Result<Vec<Str
 /// Asks for each of these extents to be given back, and waits until all have gone or are known to stay.
 ///
 /// # Errors
-/// [`Problem::Kept`] with those that stay.
+/// [`Problem::Kept`] with those that stay, or of which nobody can tell; anything else before the first is asked for.
 pub fn run(tree: &dyn Tree, interrupt: &Interrupt, names: &[String]) -> Result<(), Problem> {
     // Before the first write, so that nothing that it brings about is missed.
     let mut events = tree.events()?;
     let mut waiting = Vec::new();
-    let mut kept = Vec::new();
-    for name in names {
+    let mut kept: Vec<(String, String)> = Vec::new();
+    for (number, name) in names.iter().enumerate() {
         let folder = Extent::folder(name);
         tracing::info!("give back {name}");
         match tree.write(&folder.join("release"), "1") {
             Ok(()) => waiting.push(name),
             // One of its set was asked for before, and it is gone.
             Err(error) if error.is_missing() => {}
+            // Who may not ask for the first may ask for none.
+            Err(error) if error.is_forbidden() && number == 0 => return Err(error.into()),
             Err(error) => kept.push((name.clone(), error.to_string())),
         }
     }
     loop {
         let mut still = Vec::new();
         for name in waiting {
-            match optional(Extent::read(tree, name))?.flatten() {
-                None => {}
-                Some(extent) if extent.is_busy() => kept.push((name.clone(), extent.state)),
-                Some(extent) => still.push((name, extent.state)),
+            match optional(Extent::read(tree, name)).map(Option::flatten) {
+                Ok(None) => {}
+                Ok(Some(extent)) if extent.is_busy() => kept.push((name.clone(), extent.state)),
+                Ok(Some(extent)) => still.push((name, extent.state)),
+                Err(error) => kept.push((name.clone(), error.to_string())),
             }
         }
         if still.is_empty() {
             break;
         }
-        if interrupt.is_asked() || !events.wait(PATIENCE)? {
-            kept.extend(still.into_iter().map(|(name, state)| (name.clone(), state)));
+        let patient = events.wait(PATIENCE);
+        if interrupt.is_asked() || !matches!(patient, Ok(true)) {
+            let why = patient.err().map(|error| format!(": {error}"));
+            let why = why.unwrap_or_default();
+            kept.extend(
+                still
+                    .into_iter()
+                    .map(|(name, state)| (name.clone(), format!("{state}{why}"))),
+            );
             break;
         }
         waiting = still.into_iter().map(|(name, _)| name).collect();
     }
     if kept.is_empty() {
-        Ok(())
-    } else {
-        Err(Problem::Kept(kept))
+        return Ok(());
     }
+    Err(Problem::Kept {
+        others: names.len() > kept.len(),
+        kept,
+    })
 }

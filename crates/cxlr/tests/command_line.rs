@@ -249,6 +249,25 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
+fn what_is_done_and_cannot_be_shown_is_done() {
+    let bench = Bench::new();
+    let full = fs::File::create("/dev/full").expect("a full device");
+    let output = Command::new(env!("CARGO_BIN_EXE_cxlr"))
+        .arg("--sysfs-root")
+        .arg(bench.folder.path())
+        .args(["hotplug", "region0", "online_movable"])
+        .stdout(full)
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("done, but the result cannot be shown"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn who_has_to_wait_is_told_for_what() {
     use std::io::BufRead;
     use std::process::Stdio;

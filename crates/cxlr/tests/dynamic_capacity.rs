@@ -21,6 +21,7 @@ use cxlr::release::Which;
 use region_policy::dax_mode::DaxMode;
 use region_policy::extent::Tag;
 use region_policy::online_type::OnlineType;
+use rustix::io::Errno;
 
 const MOVABLE: Wanted = Wanted::Sysram(OnlineType::OnlineMovable);
 
@@ -193,7 +194,11 @@ fn extents_that_stay_are_named() {
     let chosen = chosen(&machine, Which::Numbered(2));
     let problem = release::run(&machine, &Interrupt::default(), &chosen).expect_err("it is in use");
     assert!(
-        matches!(&problem, Problem::Kept(kept) if kept.len() == 1),
+        matches!(&problem, Problem::Kept { kept, others: false } if kept.len() == 1),
+        "{problem}"
+    );
+    assert!(
+        problem.to_string().contains("none was given back"),
         "{problem}"
     );
     assert!(problem.to_string().contains("extent0.2: busy"), "{problem}");
@@ -204,6 +209,26 @@ fn extents_that_stay_are_named() {
         "what is known to stay is not waited for"
     );
     assert_eq!(names(&machine).len(), 4);
+}
+
+#[test]
+fn who_may_not_ask_is_refused_and_what_cannot_be_asked_for_is_named() {
+    let machine = machine_with_extents();
+    let chosen = chosen(&machine, Which::All);
+    let (first, second) = (machine.twin(), machine.twin());
+    first.fail_write(first.writes().len(), Errno::ACCESS);
+    let problem = release::run(&first, &Interrupt::default(), &chosen).expect_err("not root");
+    assert_eq!(problem.exit_status(), 4, "{problem}");
+    assert_eq!(names(&first).len(), 4);
+
+    second.fail_write(second.writes().len() + 2, Errno::IO);
+    let problem = release::run(&second, &Interrupt::default(), &chosen).expect_err("one stays");
+    assert_eq!(problem.exit_status(), 3, "{problem}");
+    assert!(
+        problem.to_string().contains("the others were given back"),
+        "{problem}"
+    );
+    assert_eq!(names(&second), ["extent0.2"]);
 }
 
 #[test]
