@@ -10,6 +10,7 @@ use clap::CommandFactory;
 use cxl_sysfs::Snapshot;
 use cxl_sysfs::Sysfs;
 use cxl_sysfs::Tree;
+use cxl_sysfs::device::DAX_AUTOPROBE;
 use region_policy::dax_mode::DaxMode;
 use region_policy::matrix::PartitionMode;
 use region_policy::online_type::OnlineType;
@@ -33,6 +34,7 @@ use crate::plan::Step;
 use crate::plan::attach::Wanted;
 use crate::plan::attach::Way;
 use crate::plan::create::Request;
+use crate::problem::Failure;
 use crate::problem::Problem;
 use crate::problem::Refusal;
 use crate::release;
@@ -70,11 +72,10 @@ pub fn run(cli: &Cli) -> Result<(), Problem> {
 
 fn create_region(cli: &Cli, tree: &Sysfs, options: &CreateRegion) -> Result<(), Problem> {
     let request = request(tree, options)?;
-    if let Some(driver) = dax_driver_of(request.wanted).filter(|_| !options.dry_run) {
-        load(tree, driver);
-    }
     let (_lock, interrupt) = begin(tree)?;
-    let plan = plan::create::plan(&Snapshot::read(tree)?, &request)?;
+    let plan = plan_with_driver(tree, request.wanted, options.dry_run, |snapshot| {
+        Ok(plan::create::plan(snapshot, &request)?)
+    })?;
     if options.dry_run {
         return show_steps(cli, &plan.steps);
     }
@@ -86,11 +87,10 @@ fn create_region(cli: &Cli, tree: &Sysfs, options: &CreateRegion) -> Result<(), 
 
 fn bind(cli: &Cli, tree: &Sysfs, options: &Bind) -> Result<(), Problem> {
     let wanted = wanted(options.driver, options.policy);
-    if let Some(driver) = dax_driver_of(wanted).filter(|_| !options.dry_run) {
-        load(tree, driver);
-    }
     let (_lock, interrupt) = begin(tree)?;
-    let plan = plan::bind::plan(tree, &Snapshot::read(tree)?, &options.region, wanted)?;
+    let plan = plan_with_driver(tree, wanted, options.dry_run, |snapshot| {
+        plan::bind::plan(tree, snapshot, &options.region, wanted)
+    })?;
     if options.dry_run {
         return show_steps(cli, &plan.steps);
     }
@@ -321,13 +321,48 @@ fn dax_driver_of(wanted: Wanted) -> Option<&'static str> {
     }
 }
 
-/// Has a driver loaded, as daxctl does: no distribution loads it before the first dax device is there, which is too late to
-/// hold another back. Whether it is there then is decided by the plan.
-fn load(tree: &Sysfs, driver: &str) {
-    if tree.is_live() && !tree.exists(&plan::dax_driver(driver)) {
+/// Plans, with the driver loaded that is to have the region's memory.
+///
+/// No distribution loads it before the first dax device is there, which is too late to hold another back. But nothing is loaded
+/// for what is refused anyway, and nothing for a dry run: so the first plan takes the driver for loaded.
+fn plan_with_driver<P>(
+    tree: &Sysfs,
+    wanted: Wanted,
+    dry_run: bool,
+    plan: impl Fn(&Snapshot) -> Result<P, Problem>,
+) -> Result<P, Problem> {
+    let mut snapshot = Snapshot::read(tree)?;
+    let is_loaded = |driver: &&str| snapshot.dax_drivers.iter().any(|name| name == driver);
+    let Some(driver) = dax_driver_of(wanted).filter(|driver| !is_loaded(driver)) else {
+        return plan(&snapshot);
+    };
+    snapshot.dax_drivers.push(driver.to_owned());
+    let assumed = plan(&snapshot)?;
+    if dry_run {
+        return Ok(assumed);
+    }
+    load(tree, driver)?;
+    plan(&Snapshot::read(tree)?)
+}
+
+/// Has a driver loaded, as daxctl does, without giving it the devices that nobody has. Whether it is there then is decided by
+/// the plan.
+fn load(tree: &Sysfs, driver: &str) -> Result<(), Problem> {
+    if !tree.is_live() {
+        return Ok(());
+    }
+    let modprobe = || {
         let status = process::Command::new("modprobe").arg(driver).status();
         tracing::info!("modprobe {driver}: {status:?}");
-    }
+        Ok(())
+    };
+    settings::hold(tree, Path::new(DAX_AUTOPROBE), "0", modprobe).map_err(|trouble| {
+        Problem::from(Failure {
+            step: format!("load {driver}"),
+            cause: trouble.cause,
+            left: trouble.left,
+        })
+    })
 }
 
 /// The manual page, in roff.

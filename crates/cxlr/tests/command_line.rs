@@ -268,6 +268,27 @@ fn what_is_done_and_cannot_be_shown_is_done() {
 }
 
 #[test]
+fn a_dry_run_and_a_refusal_need_no_driver_loaded() {
+    let bench = Bench::new();
+    fs::remove_dir_all(bench.folder.path().join("sys/bus/dax/drivers/kmem")).expect("a driver");
+    for (status, arguments, words) in [
+        (0, &["create-region", "-n", "mem2", "-s", "256M"][..], ""),
+        (0, &["bind", "-n", "region1", "--driver", "sysram"], ""),
+        (4, &["create-region", "mem9"], "mem9"),
+        (
+            4,
+            &["create-region", "mem2", "-s", "256M"],
+            "kmem is not loaded",
+        ),
+    ] {
+        let output = bench.cxlr(arguments);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn who_has_to_wait_is_told_for_what() {
     use std::io::BufRead;
     use std::process::Stdio;
