@@ -19,7 +19,7 @@ use region_policy::dax_mode::DaxMode;
 use region_policy::extent::Tag;
 use region_policy::online_type::OnlineType;
 
-use crate::problem::EXIT_STATUS;
+use crate::problem::EXIT_STATUSES;
 use crate::size::Size;
 
 /// Regions of CXL memory, each under its own driver and policy
@@ -32,7 +32,7 @@ use crate::size::Size;
 /// kernel keeps it. On a stock kernel cxlr does the best that the kernel offers and says what it used: the attribute state
 /// or hotplug of a dax device where there is one, single memory blocks with rollback where there is none.
 #[derive(Debug, Parser)]
-#[command(name = "cxlr", version, after_help = EXIT_STATUS, after_long_help = EXIT_STATUS, disable_help_subcommand = true)]
+#[command(name = "cxlr", version, after_help = exit_statuses(), disable_help_subcommand = true)]
 pub struct Cli {
     /// Print JSON, with the key names of cxl-list(1) and daxctl-list(1) where they have them
     #[arg(long, global = true)]
@@ -278,6 +278,12 @@ pub enum Driver {
     Auto,
     /// Nobody: the region stays committed and unused
     None,
+}
+
+/// The end of the help.
+fn exit_statuses() -> String {
+    let lines = EXIT_STATUSES.map(|(status, meaning)| format!("\n  {status}  {meaning}"));
+    format!("Exit status:{}", lines.concat())
 }
 
 fn tag(text: &str) -> Result<Tag, &'static str> {

@@ -13,6 +13,7 @@ use cxl_sysfs::Tree;
 use cxl_sysfs::device::DAX_AUTOPROBE;
 use region_policy::dax_mode::DaxMode;
 use region_policy::matrix::PartitionMode;
+use region_policy::matrix::RegionDriver;
 use region_policy::online_type::OnlineType;
 use serde_json::json;
 
@@ -116,13 +117,39 @@ fn shown(result: Result<(), Problem>) {
 /// Shows what became of a region, and in which way.
 fn show_region(cli: &Cli, tree: &Sysfs, done: &str, name: &str, way: Way) -> Result<(), Problem> {
     let listing = list::Listing::read(tree)?;
+    let detected = detected(tree, &listing.snapshot, way);
     if cli.json {
         let mut region = list::json::region(&listing, name);
-        region["detected"] = json!(way.detected());
+        region["detected"] = json!(detected);
         return print_json(&region);
     }
     let region = list::text::region(&listing, name);
-    output(|out| write!(out, "{done}\n{region}detected: {}\n", way.detected()))
+    output(|out| write!(out, "{done}\n{region}detected: {detected}\n"))
+}
+
+/// How a way is told to the user, and what would be better where it is at hand.
+fn detected(tree: &Sysfs, snapshot: &Snapshot, way: Way) -> String {
+    let told = way.detected();
+    let loaded = snapshot
+        .cxl_drivers
+        .iter()
+        .any(|name| name == RegionDriver::Sysram.name());
+    if matches!(way, Way::Held(_)) && !loaded && tree.is_live() && is_installed("cxl_regions") {
+        format!(
+            "{told}. Region drivers are installed: modprobe cxl_regions keeps the policy of the next region"
+        )
+    } else {
+        told
+    }
+}
+
+fn is_installed(module: &str) -> bool {
+    let modinfo = process::Command::new("modinfo")
+        .arg(module)
+        .stdout(process::Stdio::null())
+        .stderr(process::Stdio::null())
+        .status();
+    modinfo.is_ok_and(|status| status.success())
 }
 
 fn hotplug(cli: &Cli, tree: &Sysfs, options: &Hotplug) -> Result<(), Problem> {

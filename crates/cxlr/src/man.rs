@@ -4,16 +4,20 @@
 use std::io;
 use std::io::Write;
 
+use clap::Arg;
+use clap::ArgAction;
 use clap::CommandFactory;
 use clap_mangen::Man;
+use clap_mangen::roff::Inline;
 use clap_mangen::roff::Roff;
 use clap_mangen::roff::bold;
 use clap_mangen::roff::roman;
 
 use crate::cli::Cli;
+use crate::problem::EXIT_STATUSES;
 
 /// What the options cannot say.
-const SECTIONS: [(&str, &[&str]); 4] = [
+const SECTIONS: [(&str, &[&str]); 3] = [
     (
         "GUARANTEES",
         &[
@@ -53,16 +57,6 @@ const SECTIONS: [(&str, &[&str]); 4] = [
         ],
     ),
     (
-        "EXIT STATUS",
-        &[
-            "0: done, and verified by counting.",
-            "1: a step failed; all steps before it were undone.",
-            "2: the command line is wrong; nothing was tried.",
-            "3: a step failed, and so did undoing it, or an extent could not be given back; the report names what is left.",
-            "4: refused before anything was written: not found, not possible, not supported.",
-        ],
-    ),
-    (
         "EXAMPLES",
         &[
             "cxlr list",
@@ -87,7 +81,10 @@ const SECTIONS: [(&str, &[&str]); 4] = [
 /// # Errors
 /// Those of `out`.
 pub fn render(out: &mut dyn Write) -> io::Result<()> {
-    let mut command = Cli::command().after_help("").after_long_help("");
+    let mut command = Cli::command()
+        .after_help("")
+        .mut_args(in_full)
+        .mut_subcommands(|subcommand| subcommand.mut_args(in_full));
     command.build();
     let man = Man::new(command.clone()).source(format!("cxlr {}", env!("CARGO_PKG_VERSION")));
     man.render_title(out)?;
@@ -107,6 +104,13 @@ pub fn render(out: &mut dyn Write) -> io::Result<()> {
         let mut part = Vec::new();
         man.render_synopsis_section(&mut part)?;
         man.render_description_section(&mut part)?;
+        let aliases: Vec<&str> = subcommand.get_visible_aliases().collect();
+        if !aliases.is_empty() {
+            let mut roff = Roff::new();
+            roff.control("PP", []);
+            roff.text([roman(format!("Also called {}.", aliases.join(", ")))]);
+            roff.to_writer(&mut part)?;
+        }
         man.render_options_section(&mut part)?;
         // Sections of a subcommand are subsections of the page.
         let part = String::from_utf8_lossy(&part)
@@ -115,18 +119,47 @@ pub fn render(out: &mut dyn Write) -> io::Result<()> {
         out.write_all(part.as_bytes())?;
     }
     for (title, paragraphs) in SECTIONS {
-        let mut roff = Roff::new();
-        roff.control("SH", [title]);
-        for paragraph in paragraphs {
-            roff.control("PP", []);
-            let text = if title == "EXAMPLES" {
-                bold(*paragraph)
-            } else {
-                roman(*paragraph)
-            };
-            roff.text([text]);
+        if title == "EXAMPLES" {
+            let statuses = EXIT_STATUSES.map(|(status, meaning)| format!("{status}: {meaning}."));
+            section(out, "EXIT STATUS", statuses.iter().map(roman))?;
+            section(out, title, paragraphs.iter().copied().map(bold))?;
+        } else {
+            section(out, title, paragraphs.iter().copied().map(roman))?;
         }
-        roff.to_writer(out)?;
     }
     Ok(())
+}
+
+fn section(
+    out: &mut dyn Write,
+    title: &str,
+    paragraphs: impl Iterator<Item = Inline>,
+) -> io::Result<()> {
+    let mut roff = Roff::new();
+    roff.control("SH", [title]);
+    for paragraph in paragraphs {
+        roff.control("PP", []);
+        roff.text([paragraph]);
+    }
+    roff.to_writer(out)
+}
+
+/// An argument with what the page would leave out: its other names, and that it may be repeated.
+fn in_full(mut arg: Arg) -> Arg {
+    let aliases = arg.get_visible_aliases().unwrap_or_default();
+    if let Some(help) = arg.get_help().filter(|_| !aliases.is_empty()) {
+        let aliases: Vec<String> = aliases.iter().map(|alias| format!("--{alias}")).collect();
+        let help = format!("{help}; also called {}", aliases.join(", "));
+        arg = arg.help(help);
+    }
+    if arg.is_positional() && matches!(arg.get_action(), ArgAction::Append) {
+        let names: Vec<String> = arg
+            .get_value_names()
+            .unwrap_or_default()
+            .iter()
+            .map(|name| format!("{name}..."))
+            .collect();
+        arg = arg.value_names(names);
+    }
+    arg
 }

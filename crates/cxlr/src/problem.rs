@@ -22,14 +22,20 @@ pub const LEFT: u8 = 3;
 /// Refused before anything was written: not found, not possible, not supported.
 pub const REFUSED: u8 = 4;
 
-/// The exit statuses, as help and manual page tell them.
-pub const EXIT_STATUS: &str = "\
-Exit status:
-  0  done, and verified by counting
-  1  a step failed; all steps before it were undone
-  2  the command line is wrong; nothing was tried
-  3  a step failed, and so did undoing it, or an extent could not be given back; the report names what is left
-  4  refused before anything was written: not found, not possible, not supported";
+/// What the exit statuses mean, as help and manual page tell them.
+pub const EXIT_STATUSES: [(u8, &str); 5] = [
+    (OK, "done, and verified by counting"),
+    (UNDONE, "a step failed; all steps before it were undone"),
+    (USAGE, "the command line is wrong; nothing was tried"),
+    (
+        LEFT,
+        "a step failed, and so did undoing it, or an extent could not be given back; the report names what is left",
+    ),
+    (
+        REFUSED,
+        "refused before anything was written: not found, not possible, not supported",
+    ),
+];
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use cxl_sysfs::memory::AUTO_ONLINE;
 use cxl_sysfs::tree::Events;
 use cxl_sysfs::tree::Guard;
 use cxlr::interrupt::Interrupt;
+use cxlr::list;
 use cxlr::plan;
 use cxlr::plan::attach::Wanted;
 use cxlr::plan::create::Request;
@@ -300,6 +301,10 @@ fn memory_goes_to_applications_and_is_not_taken_from_them() {
         snapshot.dax_devices[0].driver.as_deref(),
         Some(DaxMode::Fsdev.driver())
     );
+    let listing = list::Listing::read(&machine).expect("a listing");
+    let shown = list::json::region(&listing, "region0");
+    let mode = &shown["daxregion"]["devices"][0]["mode"];
+    assert_eq!(mode, "famfs", "as daxctl calls it");
 
     let refusal = plan::bind::plan(&machine, &snapshot, "region0", movable).expect_err("mapped");
     assert!(refusal.to_string().contains("dax0.0"), "{refusal}");

@@ -360,10 +360,11 @@ fn dax_device(listing: &Listing, device: &DaxDevice) -> Value {
         .with("align", device.align)
         .with(
             "mode",
-            if device.is_system_ram() {
-                "system-ram"
-            } else {
-                "devdax"
+            match device.driver.as_deref() {
+                Some("kmem") => "system-ram",
+                // As daxctl has it, which knows the driver by the one file system that uses it.
+                Some("fsdev_dax") => "famfs",
+                _ => "devdax",
             },
         )
         .with(

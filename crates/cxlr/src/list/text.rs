@@ -153,7 +153,6 @@ fn drivers(snapshot: &Snapshot) -> String {
                     | "cxl_dax_kmem_region"
                     | "cxl_devdax_region"
                     | "cxl_dax_device_region"
-                    | "cxl_private_region"
             )
         })
         .collect();
