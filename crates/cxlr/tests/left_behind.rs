@@ -220,21 +220,19 @@ fn a_region_with_memory_that_stayed_behind_is_for_the_region_driver_alone() {
     assert_eq!(machine.writes().len(), writes);
 }
 
-/// A machine whose fabric gives memory in the very moment in which a region's drivers leave it, and it is used at once.
-struct GivesAtTheEnd {
+/// A machine on which something happens in the very moment in which it is read or written somewhere.
+struct Moment<Happens: Fn(&Machine, &Path)> {
     machine: Machine,
-    given: Cell<bool>,
+    happens: Happens,
 }
 
-impl Tree for GivesAtTheEnd {
+impl<Happens: Fn(&Machine, &Path)> Tree for Moment<Happens> {
     fn read(&self, path: &Path) -> cxl_sysfs::Result<String> {
+        (self.happens)(&self.machine, path);
         self.machine.read(path)
     }
     fn write(&self, path: &Path, value: &str) -> cxl_sysfs::Result<()> {
-        if path.ends_with("cxl_dax_kmem_region/unbind") && !self.given.replace(true) {
-            self.machine.give("region0", 0, GIB / 4, None);
-            self.machine.pin("region0");
-        }
+        (self.happens)(&self.machine, path);
         self.machine.write(path, value)
     }
     fn entries(&self, path: &Path) -> cxl_sysfs::Result<Vec<String>> {
@@ -261,6 +259,28 @@ impl Tree for GivesAtTheEnd {
 }
 
 #[test]
+fn what_was_taken_up_is_left_behind_again_when_that_is_undone() {
+    let machine = ours();
+    left_behind(&machine);
+    let before = looks(&machine);
+    let steps = bind_plan(&machine, KERNEL).expect("a plan").steps;
+    let interrupt = Interrupt::default();
+    let tree = Moment {
+        machine,
+        // A signal, when all of the device is there.
+        happens: |machine: &Machine, path: &Path| {
+            if path.ends_with("mapping0/end") && machine.exists(path) {
+                interrupt.ask();
+            }
+        },
+    };
+    let failure = transaction::run(&tree, &interrupt, &steps).expect_err("a signal");
+    assert!(matches!(failure.cause, Cause::Interrupted), "{failure}");
+    assert_eq!(failure.left, Vec::<String>::new());
+    assert_same(&before, &looks(&tree.machine), "as before");
+}
+
+#[test]
 fn a_region_to_which_the_fabric_gives_memory_while_it_is_destroyed_stays_as_it_was() {
     let machine = Topology::new()
         .host_bridge("hb0")
@@ -273,9 +293,16 @@ fn a_region_to_which_the_fabric_gives_memory_while_it_is_destroyed_stays_as_it_w
     let expected = machine.twin();
     expected.give("region0", 0, GIB / 4, None);
     let steps = destroy_plan(&machine).unwrap_or_else(|problem| panic!("{problem}"));
-    let tree = GivesAtTheEnd {
+    let given = Cell::new(false);
+    let tree = Moment {
         machine,
-        given: Cell::new(false),
+        // Memory, when the drivers leave the region, and it is used at once.
+        happens: |machine: &Machine, path: &Path| {
+            if path.ends_with("cxl_dax_kmem_region/unbind") && !given.replace(true) {
+                machine.give("region0", 0, GIB / 4, None);
+                machine.pin("region0");
+            }
+        },
     };
     let failure = transaction::run(&tree, &Interrupt::default(), &steps).expect_err("in use");
     assert!(matches!(failure.cause, Cause::Present { .. }), "{failure}");
