@@ -3,36 +3,47 @@
 
 use std::fs;
 use std::fs::File;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use crate::cache;
+use crate::cache::Cache;
 use crate::error::Error;
 use crate::error::Result;
-use crate::lab::Lab;
+use crate::event::Events;
+use crate::image;
+use crate::lab;
 use crate::qemu::Accelerator;
 use crate::topology::catalogue;
+use crate::tree::Tree;
 
 const KIND: &str = "facts";
 
-/// A boot under a KVM that works takes a second or two; under one that does not, nothing ever comes.
-const PROBE: Duration = Duration::from_secs(10);
+/// A boot under a KVM that works takes a second or two. One that has come to nothing by then has failed, or this machine is
+/// very busy.
+const PROBE: Duration = Duration::from_secs(20);
+
+/// What a boot under KVM showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// The agent answered.
+    Works,
+    /// QEMU gave up.
+    Fails,
+    /// Neither, in all the time it had.
+    Unclear,
+}
 
 /// Chooses how guests run: as `CXL_LAB_ACCEL` says, else as a real boot on this machine showed, which is tried once for
 /// each kernel and remembered.
 ///
 /// # Errors
 /// When `CXL_LAB_ACCEL` is neither `kvm` nor `tcg`, or the answer cannot be kept.
-pub fn choose(lab: &Lab) -> Result<Accelerator> {
-    match std::env::var("CXL_LAB_ACCEL").as_deref() {
-        Ok("kvm") => return Ok(Accelerator::Kvm),
-        Ok("tcg") => return Ok(Accelerator::Tcg),
-        Ok(other) => {
-            return Err(Error::Host {
-                what: format!("CXL_LAB_ACCEL is '{other}'"),
-                remedy: "set it to kvm or tcg, or not at all".into(),
-            });
-        }
-        Err(_) => {}
+pub fn choose(cache: &Cache, tree: &Tree, agent: &Path, events: &Events) -> Result<Accelerator> {
+    if let Some(accelerator) = asked_for()? {
+        return Ok(accelerator);
     }
     if File::options()
         .read(true)
@@ -48,29 +59,122 @@ pub fn choose(lab: &Lab) -> Result<Accelerator> {
         .lines()
         .find(|line| line.starts_with("model name"))
         .unwrap_or_default();
-    let key = cache::key([host.as_str(), model, lab.tree().key()]);
-    let fact = lab.cache().path(KIND, &format!("kvm-{key}"));
-    if let Ok(fact) = fs::read_to_string(&fact) {
-        return Ok(if fact == "works" {
-            Accelerator::Kvm
-        } else {
-            Accelerator::Tcg
-        });
+    let fact = format!("kvm-{}", cache::key([host.as_str(), model, tree.key()]));
+    if let Some(accelerator) = recall(cache, &fact) {
+        return Ok(accelerator);
     }
-    let works = lab.events().step("try a boot under KVM", |_| {
-        lab.boots_under(Accelerator::Kvm, catalogue::find("one")?, PROBE)
-    })?;
-    if !works {
-        lab.events().notice(
+    let verdict = events.step("try a boot under KVM", |_| probe(tree, agent, events))?;
+    match verdict {
+        Verdict::Works => {}
+        Verdict::Fails => events.notice(
             "KVM does not run this kernel here: guests are translated (TCG), several times slower",
-        );
+        ),
+        Verdict::Unclear => events.notice(format!(
+            "a boot under KVM came to nothing in {} s: guests are translated (TCG) this time, several times slower",
+            PROBE.as_secs()
+        )),
     }
-    let folder = lab.cache().root().join(KIND);
-    fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
-    fs::write(&fact, if works { "works" } else { "fails" }).map_err(Error::file("write", &fact))?;
-    Ok(if works {
-        Accelerator::Kvm
-    } else {
-        Accelerator::Tcg
+    remember(cache, &fact, verdict)?;
+    Ok(match verdict {
+        Verdict::Works => Accelerator::Kvm,
+        Verdict::Fails | Verdict::Unclear => Accelerator::Tcg,
     })
+}
+
+/// What `CXL_LAB_ACCEL` says.
+///
+/// # Errors
+/// When that is neither `kvm` nor `tcg`.
+pub fn asked_for() -> Result<Option<Accelerator>> {
+    match std::env::var("CXL_LAB_ACCEL").as_deref() {
+        Ok("kvm") => Ok(Some(Accelerator::Kvm)),
+        Ok("tcg") => Ok(Some(Accelerator::Tcg)),
+        Ok(other) => Err(Error::Host {
+            what: format!("CXL_LAB_ACCEL is '{other}'"),
+            remedy: "set it to kvm or tcg, or not at all".into(),
+        }),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Boots a guest that holds nothing but the agent.
+fn probe(tree: &Tree, agent: &Path, events: &Events) -> Result<Verdict> {
+    let guest = lab::launch(
+        lab::PROBE,
+        tree,
+        catalogue::find("one")?,
+        Accelerator::Kvm,
+        image::of_agent(agent)?,
+        &[],
+        events,
+    )?;
+    let (sender, verdicts) = mpsc::channel();
+    thread::scope(|scope| {
+        let (guest, stopped) = (&guest, sender.clone());
+        scope.spawn(move || {
+            let answered = guest.wait_for_agent(PROBE).is_ok();
+            let silent = if guest.is_gone() {
+                Verdict::Fails
+            } else {
+                Verdict::Unclear
+            };
+            // The first verdict counts, and there may be one.
+            let _ = sender.send(if answered { Verdict::Works } else { silent });
+        });
+        scope.spawn(move || {
+            guest.wait_until_stopped();
+            let _ = stopped.send(Verdict::Fails);
+        });
+        let verdict = verdicts.recv().unwrap_or(Verdict::Unclear);
+        // Both of the threads see that.
+        guest.kill()?;
+        Ok(verdict)
+    })
+}
+
+fn recall(cache: &Cache, fact: &str) -> Option<Accelerator> {
+    match fs::read_to_string(cache.path(KIND, fact)).as_deref() {
+        Ok("works") => Some(Accelerator::Kvm),
+        Ok("fails") => Some(Accelerator::Tcg),
+        _ => None,
+    }
+}
+
+/// Keeps what is certain: a machine may have been too busy this time.
+fn remember(cache: &Cache, fact: &str, verdict: Verdict) -> Result<()> {
+    let word = match verdict {
+        Verdict::Works => "works",
+        Verdict::Fails => "fails",
+        Verdict::Unclear => return Ok(()),
+    };
+    let folder = cache.root().join(KIND);
+    fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+    // Renamed when it is whole: several labs may look at once, and each may be interrupted.
+    let scratch = folder.join(format!("{}.new", std::process::id()));
+    fs::write(&scratch, word).map_err(Error::file("write", &scratch))?;
+    let path = cache.path(KIND, fact);
+    fs::rename(&scratch, &path).map_err(Error::file("rename a file to", &path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_certain_is_remembered_and_nothing_else_is_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path()).unwrap();
+        assert_eq!(recall(&cache, "kvm"), None);
+        remember(&cache, "kvm", Verdict::Unclear).unwrap();
+        assert_eq!(recall(&cache, "kvm"), None);
+        remember(&cache, "kvm", Verdict::Fails).unwrap();
+        assert_eq!(recall(&cache, "kvm"), Some(Accelerator::Tcg));
+        remember(&cache, "kvm", Verdict::Works).unwrap();
+        assert_eq!(recall(&cache, "kvm"), Some(Accelerator::Kvm));
+        for word in ["", "work", "works\n"] {
+            fs::write(cache.path(KIND, "kvm"), word).unwrap();
+            assert_eq!(recall(&cache, "kvm"), None, "{word:?}");
+        }
+        assert_eq!(cache.entries(KIND), ["kvm"]);
+    }
 }

@@ -43,7 +43,15 @@ impl Cache {
                 what: "there is no place for the lab's cache".into(),
                 remedy: "set CXL_LAB_CACHE to a folder".into(),
             })?;
-        let root = std::path::absolute(&root).map_err(Error::file("find", &root))?;
+        Self::at(&root)
+    }
+
+    /// The cache in this folder, which is made where needed.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn at(root: &Path) -> Result<Self> {
+        let root = std::path::absolute(root).map_err(Error::file("find", root))?;
         fs::create_dir_all(&root).map_err(Error::file("create", &root))?;
         Ok(Self { root })
     }

@@ -16,6 +16,7 @@ use lab_protocol::Message;
 use lab_protocol::Program;
 use lab_protocol::Request;
 use rustix::io::Errno;
+use serde_json::Value;
 
 use crate::error::Error;
 use crate::error::Result;
@@ -113,6 +114,11 @@ impl Guest {
     pub fn wait_until_gone(&self) -> Result<()> {
         let gone = self.link.wait(HANG, |state| state.gone.then_some(()));
         gone.ok_or_else(|| self.broken("does not end"))
+    }
+
+    /// Waits until QEMU stopped the guest, because it cannot go on, or is gone. Until then nobody else can use its monitor.
+    pub(crate) fn wait_until_stopped(&self) {
+        self.monitor.wait_until_stopped();
     }
 
     /// Waits until the agent runs.
@@ -360,12 +366,12 @@ impl Guest {
         )))
     }
 
-    /// Executes a QMP command.
+    /// Executes a QMP command, and returns what it answers.
     ///
     /// # Errors
     /// When QEMU refuses it.
-    pub fn qmp<C: qapi::Command>(&self, command: &C) -> Result<C::Ok> {
-        self.monitor.execute(command)
+    pub fn qmp(&self, command: &'static str, arguments: &Value) -> Result<Value> {
+        self.monitor.execute(command, arguments)
     }
 
     /// Turns the guest off and waits until it is gone.

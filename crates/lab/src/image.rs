@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Puts a boot's initramfs together, in memory.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::fs::File;
 use std::io;
 use std::io::BufWriter;
@@ -16,6 +18,9 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::modules::Modules;
 use crate::tree::Tree;
+
+/// What the kernel starts.
+const INIT: &str = "init";
 
 /// An initramfs in memory; it is gone when this is dropped.
 pub struct Image(File);
@@ -44,14 +49,48 @@ pub struct Contents<'a> {
     pub copies: &'a [PathBuf],
 }
 
+/// Under which name below `/copy` each of these files and folders appears, and where it really is.
+///
+/// # Errors
+/// When one is not there, has no name, or has that of another.
+pub fn copies(paths: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>> {
+    let mut copies = BTreeMap::new();
+    for path in paths {
+        let source = fs::canonicalize(path).map_err(Error::file("copy", path))?;
+        // The name that was typed: a link appears as what it is a link to, under its own name.
+        let Some(name) = path.file_name() else {
+            return Err(Error::Host {
+                what: format!("'{}' has no name to appear under", path.display()),
+                remedy: format!("name it: {}", source.display()),
+            });
+        };
+        let name = name.to_string_lossy().into_owned();
+        if let Some(other) = copies.insert(name.clone(), source) {
+            return Err(Error::Host {
+                what: format!("'{name}' is to be copied twice, {} first", other.display()),
+                remedy: "give one of them another name".into(),
+            });
+        }
+    }
+    Ok(copies)
+}
+
+/// Builds an image with nothing but the agent in it, which can do no more than answer.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn of_agent(agent: &Path) -> Result<Image> {
+    let mut archive = Archive::new(BufWriter::new(in_memory()?));
+    add(&mut archive, INIT, agent)?;
+    finish(archive)
+}
+
 /// Builds an image.
 ///
 /// # Errors
 /// When a part of it cannot be read.
 pub fn build(contents: &Contents<'_>) -> Result<Image> {
-    let memory = rustix::fs::memfd_create("lab-image", MemfdFlags::CLOEXEC)
-        .map_err(|error| Error::file("create in memory", "lab-image")(error.into()))?;
-    let mut memory = File::from(memory);
+    let mut memory = in_memory()?;
     let modules = contents.tree.modules();
     let parts = [contents.userland, &modules];
     for part in parts.into_iter().chain(contents.later_tools) {
@@ -60,7 +99,7 @@ pub fn build(contents: &Contents<'_>) -> Result<Image> {
     }
     let release = contents.tree.release();
     let mut archive = Archive::new(BufWriter::new(memory));
-    add(&mut archive, "init", &contents.binaries.agent)?;
+    add(&mut archive, INIT, &contents.binaries.agent)?;
     for folder in ["usr/local", "usr/local/bin"] {
         archive
             .folder(folder, 0o755)
@@ -95,10 +134,19 @@ pub fn build(contents: &Contents<'_>) -> Result<Image> {
             .folder(folder, 0o755)
             .map_err(Error::file("add to the image", folder))?;
     }
-    for copy in contents.copies {
-        let whole = std::path::absolute(copy).map_err(Error::file("find", copy))?;
-        add(&mut archive, &format!("copy/{}", name(&whole)), &whole)?;
+    for (name, source) in copies(contents.copies)? {
+        add(&mut archive, &format!("copy/{name}"), &source)?;
     }
+    finish(archive)
+}
+
+fn in_memory() -> Result<File> {
+    rustix::fs::memfd_create("lab-image", MemfdFlags::CLOEXEC)
+        .map(File::from)
+        .map_err(|error| Error::file("create in memory", "lab-image")(error.into()))
+}
+
+fn finish(archive: Archive<BufWriter<File>>) -> Result<Image> {
     let memory = archive
         .finish()
         .map_err(Error::file("finish", "the image"))?;
@@ -119,4 +167,38 @@ fn name(path: &Path) -> String {
         .unwrap_or(path.as_os_str())
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(paths: &[PathBuf]) -> String {
+        copies(paths).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_copy_has_the_name_that_was_typed_and_the_content_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = fs::canonicalize(folder.path()).unwrap();
+        fs::write(folder.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("file", folder.join("link")).unwrap();
+        let found = copies(&[folder.join("link"), folder.join("./file")]).unwrap();
+        let file = folder.join("file");
+        assert_eq!(found["link"], file);
+        assert_eq!(found["file"], file);
+    }
+
+    #[test]
+    fn what_cannot_be_copied_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::create_dir_all(folder.join("a/same")).unwrap();
+        fs::create_dir_all(folder.join("b/same")).unwrap();
+        assert!(said(&[folder.join("absent")]).starts_with("cannot copy "));
+        assert!(said(&[folder.join("a/..")]).contains("has no name to appear under"));
+        assert!(said(&["/".into()]).contains("has no name to appear under"));
+        let same = [folder.join("a/same"), folder.join("b/same")];
+        assert!(said(&same).contains("'same' is to be copied twice"));
+    }
 }

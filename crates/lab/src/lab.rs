@@ -9,7 +9,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::thread::ScopedJoinHandle;
-use std::time::Duration;
 use std::time::Instant;
 
 use rustix::fs::MemfdFlags;
@@ -26,6 +25,7 @@ use crate::guest;
 use crate::guest::Guest;
 use crate::host;
 use crate::image;
+use crate::image::Image;
 use crate::later_tools;
 use crate::modules;
 use crate::modules::Found;
@@ -52,6 +52,9 @@ const COMMAND_LINE: &[&str] = &[
     "no_timer_check",
     "tsc=nowatchdog",
 ];
+
+/// The guest in which KVM is tried, before all that do something.
+pub(crate) const PROBE: u64 = 0;
 
 /// What becomes of the project's kernel modules in a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,6 +135,7 @@ pub struct Lab {
     userland: PathBuf,
     binaries: Binaries,
     modules: Option<Modules>,
+    accelerator: Accelerator,
     events: Events,
     guests: AtomicU64,
 }
@@ -151,21 +155,27 @@ impl Lab {
     /// As [`Self::open`].
     pub fn open_with(kernel: Kernel, events: &Events) -> Result<Self> {
         let cache = Cache::open()?;
+        accelerator::asked_for()?;
         host::ensure_packages(events)?;
-        let (binaries, made) = thread::scope(|scope| {
-            let binaries = scope.spawn(|| binaries::ensure(repository(), events));
-            let made = make(&cache, kernel, events);
-            (join(binaries), made)
-        });
-        let (made, binaries) = (made?, binaries?);
+        let Made {
+            tree,
+            userland,
+            modules,
+            binaries,
+            accelerator,
+        } = match find(&cache, kernel, events)? {
+            Some(made) => made,
+            None => make(&cache, kernel, events)?,
+        };
         Ok(Self {
             cache,
-            tree: made.tree,
-            userland: made.userland,
+            tree,
+            userland,
             binaries,
-            modules: made.modules,
+            modules,
+            accelerator,
             events: events.clone(),
-            guests: AtomicU64::new(0),
+            guests: AtomicU64::new(PROBE + 1),
         })
     }
 
@@ -187,6 +197,12 @@ impl Lab {
         &self.cache
     }
 
+    /// How guests run on this machine.
+    #[must_use]
+    pub fn accelerator(&self) -> Accelerator {
+        self.accelerator
+    }
+
     /// The stream that this lab's events go to.
     #[must_use]
     pub fn events(&self) -> &Events {
@@ -198,14 +214,13 @@ impl Lab {
     /// # Errors
     /// When it does not get there, with the end of its console.
     pub fn boot(&self, boot: Boot) -> Result<Guest> {
-        let accelerator = accelerator::choose(self)?;
         let started = Instant::now();
         let install = boot.install;
-        let guest = self.start(boot, accelerator)?;
+        let guest = self.start(boot)?;
         self.events.emit(&Event::BootStarted {
             guest: guest.id(),
             topology: guest.topology().name.to_owned(),
-            accelerator: accelerator.name().to_owned(),
+            accelerator: guest.accelerator().to_owned(),
         });
         guest.wait_for_agent(guest::HANG)?;
         guest.wait_for_coldplug()?;
@@ -239,22 +254,7 @@ impl Lab {
         Ok((one?, other?))
     }
 
-    /// Tells whether the kernel runs under `accelerator`: its agent answers before `deadline`.
-    pub(crate) fn boots_under(
-        &self,
-        accelerator: Accelerator,
-        topology: Topology,
-        deadline: Duration,
-    ) -> Result<bool> {
-        let guest = self.start(Boot::new(topology), accelerator)?;
-        let answered = guest.wait_for_agent(deadline).is_ok();
-        if !answered {
-            guest.kill()?;
-        }
-        Ok(answered)
-    }
-
-    fn start(&self, mut boot: Boot, accelerator: Accelerator) -> Result<Guest> {
+    fn start(&self, mut boot: Boot) -> Result<Guest> {
         let modules = match (boot.install, &self.modules) {
             (Install::Stock, _) => None,
             (_, Some(modules)) => Some(modules),
@@ -283,27 +283,41 @@ impl Lab {
             modules,
             copies: &boot.copies,
         })?;
-        let mut command_line: Vec<String> =
-            COMMAND_LINE.iter().copied().map(str::to_owned).collect();
-        command_line.extend(boot.append);
-        let command_line = command_line.join(" ");
-        let qemu = qemu::start(
-            &self.tree,
-            &boot.topology,
-            accelerator,
-            &image.path(),
-            &command_line,
-        )?;
-        Guest::new(
+        launch(
             id,
+            &self.tree,
             boot.topology,
-            accelerator.name(),
-            command_line,
-            qemu,
+            self.accelerator,
             image,
+            &boot.append,
             &self.events,
         )
     }
+}
+
+/// Starts a guest that holds `image`.
+pub(crate) fn launch(
+    id: u64,
+    tree: &Tree,
+    topology: Topology,
+    accelerator: Accelerator,
+    image: Image,
+    append: &[String],
+    events: &Events,
+) -> Result<Guest> {
+    let words = COMMAND_LINE.iter().copied();
+    let command_line: Vec<&str> = words.chain(append.iter().map(String::as_str)).collect();
+    let command_line = command_line.join(" ");
+    let qemu = qemu::start(tree, &topology, accelerator, &image.path(), &command_line)?;
+    Guest::new(
+        id,
+        topology,
+        accelerator.name(),
+        command_line,
+        qemu,
+        image,
+        events,
+    )
 }
 
 /// Puts all memory of a device into a file that has no name.
@@ -321,48 +335,60 @@ fn share(device: &mut MemoryDevice) -> Result<File> {
     Ok(file)
 }
 
-/// What the cache holds for guests.
+/// What guests are made of.
 struct Made {
     tree: Tree,
     userland: PathBuf,
     modules: Option<Modules>,
+    binaries: Binaries,
+    accelerator: Accelerator,
 }
 
-/// Finds everything in the cache, or makes what is missing; only that takes the cache's lock.
+/// Finds everything in the cache, without its lock; nothing where something is missing.
+fn find(cache: &Cache, kernel: Kernel, events: &Events) -> Result<Option<Made>> {
+    let (Some(tree), Some(userland)) = (Tree::find(cache, kernel), userland::find(cache)) else {
+        return Ok(None);
+    };
+    let modules = match Modules::find(cache, &tree, repository())? {
+        Found::NoSources => None,
+        Found::Built(modules) => Some(modules),
+        Found::NotBuilt => return Ok(None),
+    };
+    let binaries = binaries::ensure(repository(), events)?;
+    let accelerator = accelerator::choose(cache, &tree, &binaries.agent, events)?;
+    Ok(Some(Made {
+        tree,
+        userland,
+        modules,
+        binaries,
+        accelerator,
+    }))
+}
+
+/// Makes what is missing, all that does not wait for another at once.
 fn make(cache: &Cache, kernel: Kernel, events: &Events) -> Result<Made> {
-    if let (Some(tree), Some(userland)) = (Tree::find(cache, kernel), userland::find(cache)) {
-        let modules = match Modules::find(cache, &tree, repository())? {
-            Found::NoSources => Some(None),
-            Found::Built(modules) => Some(Some(modules)),
-            Found::NotBuilt => None,
-        };
-        if let Some(modules) = modules {
-            return Ok(Made {
-                tree,
-                userland,
-                modules,
-            });
-        }
-    }
     if kernel == Kernel::Debug {
         Tree::ensure(&cache.lock_apart(events)?, kernel, events)?;
     }
     let maker = cache.lock(events)?;
-    // Neither needs the other; the tree takes longer.
-    let (userland, tree_and_modules) = thread::scope(|scope| {
+    thread::scope(|scope| {
         let userland = scope.spawn(|| userland::ensure(&maker, events));
-        let tree = scope.spawn(|| {
-            let tree = Tree::ensure(&maker, kernel, events)?;
-            let modules = Modules::ensure(&maker, &tree, repository(), events)?;
-            Ok((tree, modules))
+        let binaries = scope.spawn(|| binaries::ensure(repository(), events));
+        // It takes longest.
+        let tree = Tree::ensure(&maker, kernel, events)?;
+        let modules = scope.spawn({
+            let (maker, tree) = (&maker, tree.clone());
+            move || Modules::ensure(maker, &tree, repository(), events)
         });
-        (join(userland), join(tree))
-    });
-    let ((tree, modules), userland) = (tree_and_modules?, userland?);
-    Ok(Made {
-        tree,
-        userland,
-        modules,
+        let binaries = join(binaries)?;
+        let accelerator = accelerator::choose(cache, &tree, &binaries.agent, events)?;
+        Ok(Made {
+            tree,
+            userland: join(userland)?,
+            modules: join(modules)?,
+            binaries,
+            accelerator,
+        })
     })
 }
 

@@ -7,7 +7,6 @@ use std::process::Command;
 use lab::Error;
 use lab::Lab;
 use lab::Result;
-use lab::accelerator;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -53,7 +52,7 @@ impl Machine {
             processor: processors.first().copied().unwrap_or("unknown").to_owned(),
             processors: processors.len(),
             memory: memory << 10,
-            accelerator: accelerator::choose(lab)?.name().to_owned(),
+            accelerator: lab.accelerator().name().to_owned(),
             qemu: output(&qemu[0], &[&qemu[1..], &["--version".to_owned()]].concat())?,
             kernel: lab.tree().release().to_owned(),
             load_before: load(),
