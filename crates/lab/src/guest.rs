@@ -26,6 +26,7 @@ use crate::event::Events;
 use crate::image::Image;
 use crate::kernel_log;
 use crate::link::Link;
+use crate::link::State;
 use crate::qemu::Qemu;
 use crate::qmp::Monitor;
 use crate::running::Output;
@@ -116,9 +117,10 @@ impl Guest {
         gone.ok_or_else(|| self.broken("does not end"))
     }
 
-    /// Waits until QEMU stopped the guest, because it cannot go on, or is gone. Until then nobody else can use its monitor.
-    pub(crate) fn wait_until_stopped(&self) {
-        self.monitor.wait_until_stopped();
+    /// Whether `text` comes on the console before `deadline`.
+    pub(crate) fn says_within(&self, deadline: Duration, text: &str) -> bool {
+        let said = |state: &mut State| state.console().contains(text).then_some(());
+        self.link.wait(deadline, said).is_some()
     }
 
     /// Waits until the agent runs.

@@ -46,6 +46,14 @@ pub struct State {
     last_id: Id,
 }
 
+impl State {
+    /// What came on the console.
+    #[must_use]
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&self.console).into_owned()
+    }
+}
+
 /// The line to one guest.
 pub struct Link {
     socket: Mutex<UnixStream>,
@@ -133,8 +141,7 @@ impl Link {
 
     /// The end of the console's text.
     pub fn console_tail(&self, lines: usize) -> String {
-        let state = self.state();
-        let text = String::from_utf8_lossy(&state.console);
+        let text = self.state().console();
         let all: Vec<&str> = text.lines().map(str::trim_end).collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
@@ -199,6 +206,7 @@ impl Link {
             state.console.extend_from_slice(&buffer[..length]);
             let surplus = state.console.len().saturating_sub(CONSOLE_KEPT);
             state.console.drain(..surplus);
+            self.changed.notify_all();
         }
     }
 }

@@ -36,18 +36,6 @@ impl Monitor {
                 reason: error.to_string(),
             })
     }
-
-    /// Waits until the machine no longer runs: QEMU stopped it, because it cannot go on, or is gone itself.
-    pub(crate) fn wait_until_stopped(&self) {
-        let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // It may have stopped before anybody listened; from then on it is an event.
-        let running = line
-            .execute("query-status", &json!({}))
-            .is_ok_and(|status| status["running"] == true);
-        if running {
-            while line.receive().is_ok_and(|said| said["event"] != "STOP") {}
-        }
-    }
 }
 
 struct Line {
@@ -140,16 +128,5 @@ mod tests {
         ]);
         let error = monitor.execute("device_del", &json!({})).unwrap_err();
         assert_eq!(error.to_string(), "QEMU refused device_del: no such device");
-    }
-
-    #[test]
-    fn a_machine_that_stopped_before_or_after_anybody_looked_is_stopped() {
-        let stopped = "{\"return\": {\"running\": false, \"status\": \"internal-error\"}}";
-        let stops = "{\"return\": {\"running\": true}}\n{\"event\": \"STOP\"}";
-        let gone = "{\"return\": {\"running\": true}}";
-        for status in [stopped, stops, gone] {
-            let answers = Box::leak(Box::new(["{\"return\": {}}", status]));
-            qemu(answers).0.wait_until_stopped();
-        }
     }
 }
