@@ -7,6 +7,9 @@ mod run;
 mod shell;
 mod walk;
 
+use std::fmt::Display;
+use std::io;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -14,17 +17,23 @@ use std::time::Instant;
 use clap::Parser;
 use clap::Subcommand;
 use lab::Boot;
+use lab::Error;
 use lab::Events;
 use lab::Install;
 use lab::Lab;
 use lab::Result;
 use lab::cache::Cache;
+use lab::event::Event;
+use lab::image;
 use lab::screen;
 use lab::topology::catalogue;
 use lab::tree::Kernel;
 
 /// The exit status when the lab itself failed, not what ran in it.
-pub const LAB_FAILED: u8 = 125;
+const LAB_FAILED: u8 = 125;
+
+/// The exit status when whoever read the output has gone: that of a program which `SIGPIPE` ended.
+const UNREAD: u8 = 128 + 13;
 
 /// Real kernels with emulated CXL memory.
 #[derive(Parser)]
@@ -139,69 +148,108 @@ impl GuestArguments {
             (false, false) => Install::Installed,
         };
         let boot = Boot::new(catalogue::find(&self.topology)?).modules(install);
+        image::copies(&self.copy)?;
         let boot = self.append.into_iter().fold(boot, Boot::append);
         Ok(self.copy.into_iter().fold(boot, Boot::copy))
     }
 }
 
-/// Does what the command line says.
-///
-/// # Errors
-/// When the lab fails.
-pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let json = arguments.json;
-    let events = Events::new(if json {
-        screen::for_programs()
-    } else {
-        screen::for_people()
-    });
-    match arguments.command {
+/// Where commands say what they were asked for: on standard output for people, as events for programs.
+struct Voice {
+    json: bool,
+    events: Events,
+}
+
+impl Voice {
+    fn new(json: bool) -> Self {
+        let sink = if json {
+            screen::for_programs()
+        } else {
+            screen::for_people()
+        };
+        Self {
+            json,
+            events: Events::new(sink),
+        }
+    }
+
+    /// Says `event` in the words `text`.
+    fn say(&self, event: &Event, text: impl Display) -> Result<()> {
+        if self.json {
+            self.events.emit(event);
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")
+            .and_then(|()| stdout.flush())
+            .map_err(Error::output)
+    }
+}
+
+/// Does what the command line says, and answers with the exit status.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let voice = Voice::new(arguments.json);
+    match execute(arguments.command, &voice) {
+        Ok(status) => status,
+        Err(Error::Unread) => ExitCode::from(UNREAD),
+        Err(error) => {
+            voice.events.emit(&Event::Failed {
+                error: error.to_string(),
+            });
+            ExitCode::from(LAB_FAILED)
+        }
+    }
+}
+
+fn execute(command: Command, voice: &Voice) -> Result<ExitCode> {
+    let Voice { json, ref events } = *voice;
+    match command {
         Command::Prepare { kernel } => {
-            let lab = kernel.open(&events)?;
+            let lab = kernel.open(events)?;
             events.notice(format!(
                 "ready: {} with kernel {}",
                 lab.cache().root().display(),
                 lab.tree().release()
             ));
         }
-        Command::Topologies => list_topologies(json),
+        Command::Topologies => {
+            for topology in catalogue::all() {
+                let line = format!("{:18} {}", topology.name, topology.description);
+                let topology = Box::new(topology);
+                voice.say(&Event::Topology { topology }, line)?;
+            }
+        }
         Command::Run { guest, argv } => {
-            let (boot, lab) = guest.boot_in(&events)?;
+            let (boot, lab) = guest.boot_in(events)?;
             return run::run(&lab, boot, argv, json);
         }
         Command::Shell { guest } => {
-            let (boot, lab) = guest.boot_in(&events)?;
+            shell::check(json)?;
+            let (boot, lab) = guest.boot_in(events)?;
             return shell::run(&lab, boot);
         }
         Command::Demo => {
             let started = Instant::now();
-            return demo::run(&Lab::open(&events)?, started, json);
+            return demo::run(&Lab::open(events)?, started, json);
         }
         Command::Bench(options) => {
             let topologies = options.topologies()?;
-            return bench::run(&Lab::open(&events)?, &options, &topologies, json);
+            return bench::run(&Lab::open(events)?, &options, &topologies, voice);
         }
-        Command::Walk { kernel, options } => return walk::run(&kernel.open(&events)?, &options),
+        Command::Walk { kernel, options } => {
+            return walk::run(&kernel.open(events)?, &options, voice);
+        }
         Command::Modules { clippy, fmt_check } => {
             if clippy || fmt_check {
-                lab::lab::lint_modules(&events, clippy, fmt_check)?;
-            } else if let Some(modules) = lab::lab::build_modules(&events)? {
-                for file in modules.files()? {
-                    println!("{}", file.display());
+                lab::lab::lint_modules(events, clippy, fmt_check)?;
+            } else if let Some(modules) = lab::lab::build_modules(events)? {
+                for path in modules.files()? {
+                    let line = path.display().to_string();
+                    voice.say(&Event::Module { path }, line)?;
                 }
             }
         }
-        Command::Clean => Cache::open()?.clean(&events)?,
+        Command::Clean => Cache::open()?.clean(events)?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn list_topologies(json: bool) {
-    for topology in catalogue::all() {
-        if json {
-            println!("{}", serde_json::json!(topology));
-        } else {
-            println!("{:18} {}", topology.name, topology.description);
-        }
-    }
 }

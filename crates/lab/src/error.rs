@@ -75,6 +75,9 @@ pub enum Error {
         /// Its answer.
         reason: String,
     },
+    /// Whoever read what the lab prints has gone.
+    #[error("nobody reads the output any more")]
+    Unread,
     /// A test's step did not do what it should.
     #[error("{0}")]
     Test(String),
@@ -88,6 +91,16 @@ impl Error {
             action,
             path,
             source,
+        }
+    }
+
+    /// For `map_err`: writing to where people or programs read.
+    #[must_use]
+    pub fn output(source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::BrokenPipe {
+            Self::Unread
+        } else {
+            Self::file("write", "the output")(source)
         }
     }
 

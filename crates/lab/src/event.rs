@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one stream of typed events that the lab emits; the screen, `--json` and the tests consume it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,8 @@ use lab_protocol::End;
 use lab_protocol::KernelRecord;
 use lab_protocol::Stream;
 use serde::Serialize;
+
+use crate::topology::Topology;
 
 /// Something that happened. Times are seconds.
 #[derive(Debug, Clone, Serialize)]
@@ -104,6 +107,28 @@ pub enum Event {
     GuestEnded {
         /// Which guest.
         guest: u64,
+    },
+    /// A topology that there is.
+    Topology {
+        /// All of it.
+        topology: Box<Topology>,
+    },
+    /// A kernel module that is built.
+    Module {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// What a demo or a benchmark found.
+    Report {
+        /// Which of the two.
+        name: &'static str,
+        /// All of it.
+        content: serde_json::Value,
+    },
+    /// The lab failed; nothing comes after this.
+    Failed {
+        /// As people read it.
+        error: String,
     },
     /// A test on the real kernel has begun.
     TestStarted {

@@ -8,11 +8,5 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match commands::run(commands::Arguments::parse()) {
-        Ok(status) => status,
-        Err(error) => {
-            eprintln!("lab: {error}");
-            ExitCode::from(commands::LAB_FAILED)
-        }
-    }
+    commands::run(commands::Arguments::parse())
 }

@@ -19,13 +19,13 @@ use indicatif::ProgressStyle;
 use crate::event::Event;
 use crate::event::Sink;
 
-/// How often a step that runs long is mentioned where nothing can be redrawn.
+/// How often work that takes long is mentioned where nothing can be redrawn.
 const REMINDER: Duration = Duration::from_secs(10);
 
 /// From when on a test is slow enough that people want to know, in seconds.
 const SLOW_TEST: f64 = 5.0;
 
-/// A sink for people: one line that moves for every step under way on a terminal, plain lines elsewhere.
+/// A sink for people: one line that moves for all work under way on a terminal, plain lines elsewhere.
 #[must_use]
 pub fn for_people() -> Arc<dyn Sink> {
     if std::io::stderr().is_terminal() {
@@ -41,10 +41,62 @@ pub fn for_programs() -> Arc<dyn Sink> {
     Arc::new(Json)
 }
 
-/// What people read about a boot, wherever they read it.
+/// A sink that never redraws, for where something else prints in between.
+#[must_use]
+pub fn in_lines() -> Arc<dyn Sink> {
+    Lines::new()
+}
+
+/// Something that takes time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    Step(u64),
+    Boot(u64),
+    Test(String),
+}
+
+/// What an event means for work that is under way.
+enum Change<'event> {
+    Begins(Work, String),
+    Says(Work, &'event str),
+    Ends(Work),
+}
+
+fn change(event: &Event) -> Option<Change<'_>> {
+    Some(match event {
+        Event::StepStarted { step, name } => Change::Begins(Work::Step(*step), name.clone()),
+        Event::StepOutput { step, line } => Change::Says(Work::Step(*step), line),
+        Event::StepEnded { step, .. } => Change::Ends(Work::Step(*step)),
+        Event::BootStarted {
+            guest, topology, ..
+        } => Change::Begins(Work::Boot(*guest), format!("boot '{topology}'")),
+        Event::Kernel { guest, record } => Change::Says(Work::Boot(*guest), &record.text),
+        Event::BootEnded { guest, .. } | Event::GuestEnded { guest } => {
+            Change::Ends(Work::Boot(*guest))
+        }
+        Event::TestStarted { test, .. } => {
+            Change::Begins(Work::Test(test.clone()), format!("test {test}"))
+        }
+        Event::TestEnded { test, .. } => Change::Ends(Work::Test(test.clone())),
+        _ => return None,
+    })
+}
+
+/// What people read about an event, wherever they read it.
 fn sentence(event: &Event) -> Option<String> {
     match event {
         Event::Notice { text } => Some(text.clone()),
+        Event::Failed { error } => Some(format!("lab: {error}")),
+        Event::StepEnded {
+            name,
+            success: false,
+            seconds,
+            ..
+        } => Some(format!("failed: {name} ({seconds:.1} s)")),
+        // Quick steps that succeed are not worth a line.
+        Event::StepEnded { name, seconds, .. } if *seconds >= 1.0 => {
+            Some(format!("{name} ({seconds:.1} s)"))
+        }
         Event::BootStarted {
             topology,
             accelerator,
@@ -58,77 +110,71 @@ fn sentence(event: &Event) -> Option<String> {
     }
 }
 
+/// Nobody may read any more; the work goes on to its end all the same.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 #[derive(Default)]
 struct Terminal {
     bars: MultiProgress,
-    steps: Mutex<BTreeMap<u64, (String, ProgressBar)>>,
+    works: Mutex<BTreeMap<Work, ProgressBar>>,
 }
 
 impl Terminal {
-    fn say(&self, line: &str) {
-        self.bars.suspend(|| eprintln!("{line}"));
+    fn begin(&self, name: String) -> ProgressBar {
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        if let Ok(style) =
+            ProgressStyle::with_template("{spinner} {prefix} ({elapsed}) {wide_msg:.dim}")
+        {
+            bar.set_style(style);
+        }
+        bar.set_prefix(name);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
     }
 }
 
 impl Sink for Terminal {
     fn take(&self, event: &Event) {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::StepStarted { step, name } => {
-                let bar = self.bars.add(ProgressBar::new_spinner());
-                if let Ok(style) =
-                    ProgressStyle::with_template("{spinner} {prefix} ({elapsed}) {wide_msg:.dim}")
-                {
-                    bar.set_style(style);
-                }
-                bar.set_prefix(name.clone());
-                bar.enable_steady_tick(Duration::from_millis(200));
-                steps.insert(*step, (name.clone(), bar));
+        let mut works = self.works.lock().unwrap_or_else(PoisonError::into_inner);
+        match change(event) {
+            Some(Change::Begins(work, name)) => {
+                works.insert(work, self.begin(name));
             }
-            Event::StepOutput { step, line } => {
-                if let Some((_, bar)) = steps.get(step) {
-                    bar.set_message(line.clone());
+            Some(Change::Says(work, line)) => {
+                if let Some(bar) = works.get(&work) {
+                    bar.set_message(line.to_owned());
                 }
             }
-            Event::StepEnded {
-                step,
-                name,
-                success,
-                seconds,
-            } => {
-                if let Some((_, bar)) = steps.remove(step) {
+            Some(Change::Ends(work)) => {
+                if let Some(bar) = works.remove(&work) {
                     bar.finish_and_clear();
                 }
-                if let Some(line) = ended(name, *success, *seconds) {
-                    self.say(&line);
-                }
             }
-            event => {
-                if let Some(line) = sentence(event) {
-                    self.say(&line);
-                }
-            }
+            None => {}
+        }
+        if let Some(line) = sentence(event) {
+            self.bars.suspend(|| tell(&line));
         }
     }
 }
 
-/// Quick steps that succeed are not worth a line.
-fn ended(name: &str, success: bool, seconds: f64) -> Option<String> {
-    match (success, seconds) {
-        (false, _) => Some(format!("failed: {name} ({seconds:.1} s)")),
-        (true, 1.0..) => Some(format!("{name} ({seconds:.1} s)")),
-        _ => None,
-    }
+/// Work that is under way where nothing can be redrawn.
+struct UnderWay {
+    name: String,
+    started: Instant,
+    line: String,
 }
 
 struct Lines {
-    steps: Mutex<BTreeMap<u64, (String, Instant, String)>>,
+    works: Mutex<BTreeMap<Work, UnderWay>>,
 }
 
 impl Lines {
     fn new() -> Arc<Self> {
         let lines = Arc::new(Self {
-            steps: Mutex::default(),
+            works: Mutex::default(),
         });
         let weak = Arc::downgrade(&lines);
         thread::spawn(move || Self::remind(&weak));
@@ -139,14 +185,14 @@ impl Lines {
         loop {
             thread::park_timeout(REMINDER);
             let Some(lines) = lines.upgrade() else { return };
-            let steps = lines.steps.lock().unwrap_or_else(PoisonError::into_inner);
-            for (name, started, line) in steps
+            let works = lines.works.lock().unwrap_or_else(PoisonError::into_inner);
+            for work in works
                 .values()
-                .filter(|(_, started, _)| started.elapsed() >= REMINDER)
+                .filter(|work| work.started.elapsed() >= REMINDER)
             {
-                let seconds = started.elapsed().as_secs();
-                let line: String = line.chars().take(100).collect();
-                eprintln!("... {name} ({seconds} s): {line}");
+                let seconds = work.started.elapsed().as_secs();
+                let line: String = work.line.chars().take(100).collect();
+                tell(format!("... {} ({seconds} s): {line}", work.name).trim_end_matches(": "));
             }
         }
     }
@@ -154,32 +200,30 @@ impl Lines {
 
 impl Sink for Lines {
     fn take(&self, event: &Event) {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::StepStarted { step, name } => {
-                steps.insert(*step, (name.clone(), Instant::now(), String::new()));
+        let mut works = self.works.lock().unwrap_or_else(PoisonError::into_inner);
+        match change(event) {
+            Some(Change::Begins(work, name)) => {
+                works.insert(
+                    work,
+                    UnderWay {
+                        name,
+                        started: Instant::now(),
+                        line: String::new(),
+                    },
+                );
             }
-            Event::StepOutput { step, line } => {
-                if let Some((_, _, last)) = steps.get_mut(step) {
-                    last.clone_from(line);
+            Some(Change::Says(work, line)) => {
+                if let Some(work) = works.get_mut(&work) {
+                    line.clone_into(&mut work.line);
                 }
             }
-            Event::StepEnded {
-                step,
-                name,
-                success,
-                seconds,
-            } => {
-                steps.remove(step);
-                if let Some(line) = ended(name, *success, *seconds) {
-                    eprintln!("{line}");
-                }
+            Some(Change::Ends(work)) => {
+                works.remove(&work);
             }
-            event => {
-                if let Some(line) = sentence(event) {
-                    eprintln!("{line}");
-                }
-            }
+            None => {}
+        }
+        if let Some(line) = sentence(event) {
+            tell(&line);
         }
     }
 }

@@ -115,7 +115,7 @@ impl Test {
 #[must_use]
 pub fn run(mut tests: Vec<Test>) -> ExitCode {
     let arguments = Arguments::from_args();
-    let events = Events::new(screen::for_people());
+    let events = Events::new(screen::in_lines());
     let house = Arc::new(House {
         lab: OnceLock::new(),
         idle: Mutex::default(),

@@ -19,9 +19,11 @@ use std::process::ExitCode;
 use lab::Error;
 use lab::Lab;
 use lab::Result;
+use lab::event::Event;
 use lab::topology::Topology;
 use lab::topology::catalogue;
 
+use super::Voice;
 use machine::Machine;
 use report::Report;
 
@@ -80,7 +82,12 @@ impl Options {
 ///
 /// # Errors
 /// When the lab fails, or memory did not come or go as it was asked to.
-pub fn run(lab: &Lab, options: &Options, topologies: &[Topology], json: bool) -> Result<ExitCode> {
+pub fn run(
+    lab: &Lab,
+    options: &Options,
+    topologies: &[Topology],
+    voice: &Voice,
+) -> Result<ExitCode> {
     let repetitions = usize::from(options.repetitions);
     let mut machine = Machine::look(lab)?;
     let devices = topologies
@@ -106,11 +113,11 @@ pub fn run(lab: &Lab, options: &Options, topologies: &[Topology], json: bool) ->
         tools,
         capacity,
     };
-    if json {
-        println!("{}", report.json());
-    } else {
-        print!("{}", report.markdown());
-    }
+    let event = Event::Report {
+        name: "bench",
+        content: serde_json::json!(report),
+    };
+    voice.say(&event, report.markdown().trim_end())?;
     if options.write {
         let repository = lab::lab::repository();
         write(&repository.join(JSON), &report.json())?;

@@ -36,7 +36,7 @@ const FAULT: &str = "memory_fault.ko";
 /// # Errors
 /// When the lab fails. A promise that does not hold is no error of the lab: it is the exit status 1.
 pub fn run(lab: &Lab, started: Instant, json: bool) -> Result<ExitCode> {
-    let mut stage = Stage::new(json);
+    let mut stage = Stage::new(json, lab.events());
     let ready = started.elapsed();
     let boot_started = Instant::now();
     let (ours, stock) = boot_both(lab)?;

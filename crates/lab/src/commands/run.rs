@@ -16,12 +16,14 @@ use lab::guest;
 use lab::running::Control;
 use lab::running::Step;
 use lab_protocol::CHUNK;
+use lab_protocol::End;
 use lab_protocol::Program;
 use lab_protocol::Stream;
 
 /// Boots, runs, streams, and answers with the command's status.
 pub fn run(lab: &Lab, boot: Boot, argv: Vec<String>, json: bool) -> Result<ExitCode> {
     let guest = lab.boot(boot)?;
+    let name = argv.first().cloned().unwrap_or_default();
     let running = guest.start(Program {
         argv,
         ..guest::program(&[])
@@ -36,6 +38,11 @@ pub fn run(lab: &Lab, boot: Boot, argv: Vec<String>, json: bool) -> Result<ExitC
             Step::Ended(end) => break end,
         }
     };
+    if let End::NotStarted(errno) = end {
+        let reason = io::Error::from_raw_os_error(errno);
+        lab.events()
+            .notice(format!("the guest cannot start '{name}': {reason}"));
+    }
     guest.poweroff()?;
     Ok(ExitCode::from(
         u8::try_from(guest::exit_status(&end) & 0xff).unwrap_or(u8::MAX),
@@ -46,7 +53,7 @@ fn show(stream: &mut impl Write, data: &[u8]) -> Result<()> {
     stream
         .write_all(data)
         .and_then(|()| stream.flush())
-        .map_err(Error::file("write", "the output"))
+        .map_err(Error::output)
 }
 
 /// Passes our standard input on. A terminal is not: whoever wants to type takes `lab shell`.

@@ -24,14 +24,23 @@ use rustix::termios::Termios;
 use signal_hook::consts::SIGWINCH;
 use signal_hook::iterator::Signals;
 
+/// Tells before anything is made that nobody could work in the guest.
+pub fn check(json: bool) -> Result<()> {
+    let what = if json {
+        "'lab shell' is for people, and --json for programs"
+    } else if !io::stdin().is_terminal() {
+        "'lab shell' needs a terminal on its standard input"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Host {
+        what: what.into(),
+        remedy: "use 'lab run' to run commands".into(),
+    })
+}
+
 /// Boots, and gives the user a login shell until it ends.
 pub fn run(lab: &Lab, boot: Boot) -> Result<ExitCode> {
-    if !io::stdin().is_terminal() {
-        return Err(Error::Host {
-            what: "'lab shell' needs a terminal on its standard input".into(),
-            remedy: "use 'lab run' to run commands without one".into(),
-        });
-    }
     let guest = lab.boot(boot)?;
     let terminal = std::env::var("TERM").unwrap_or_else(|_| "linux".into());
     let running = guest.start(Program {
@@ -57,7 +66,7 @@ pub fn run(lab: &Lab, boot: Boot) -> Result<ExitCode> {
                     stdout
                         .write_all(&data)
                         .and_then(|()| stdout.flush())
-                        .map_err(Error::file("write", "the terminal"))?;
+                        .map_err(Error::output)?;
                 }
                 Step::Ended(end) => break end,
             }

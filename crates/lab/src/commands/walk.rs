@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `lab walk`: a random walk, guest after guest, and a short script of what it fell over.
 
-use std::io;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -12,11 +10,14 @@ use lab::Error;
 use lab::Install;
 use lab::Lab;
 use lab::Result;
+use lab::event::Event;
 use lab::topology::catalogue;
 use lab::walk;
 use lab::walk::Fall;
 use lab::walk::Walk;
 use lab::walk::Ways;
+
+use super::Voice;
 
 /// What to walk.
 #[derive(clap::Args)]
@@ -42,7 +43,8 @@ pub struct Options {
 ///
 /// # Errors
 /// When the lab fails, or the script cannot be read.
-pub fn run(lab: &Lab, options: &Options) -> Result<ExitCode> {
+pub fn run(lab: &Lab, options: &Options, voice: &Voice) -> Result<ExitCode> {
+    let say = |line: String| voice.say(&Event::Notice { text: line.clone() }, line);
     let walk = Walk {
         seed: options.seed,
         steps: options.steps,
@@ -57,22 +59,22 @@ pub fn run(lab: &Lab, options: &Options) -> Result<ExitCode> {
     for (number, script) in legs.iter().enumerate() {
         let played = Instant::now();
         if let Some(fall) = play(lab, walk.ways, script)? {
-            say(&format!(
+            say(format!(
                 "seed {} leg {number} step {}: {}\n{}",
                 walk.seed, fall.step, fall.promise, fall.evidence
             ))?;
-            shorten(lab, walk.ways, script, &fall, options.tries)?;
+            shorten(lab, walk.ways, script, &fall, options.tries, &say)?;
             return Ok(ExitCode::FAILURE);
         }
         steps += script.len();
-        say(&format!(
+        say(format!(
             "seed {} leg {number}: {} steps in {:.0} s, every promise kept",
             walk.seed,
             script.len(),
             played.elapsed().as_secs_f64()
         ))?;
     }
-    say(&format!(
+    say(format!(
         "{steps} steps in {:.0} s, every promise kept",
         started.elapsed().as_secs_f64()
     ))?;
@@ -96,19 +98,20 @@ fn shorten(
     script: &[::walk::Operation],
     fall: &Fall,
     tries: usize,
+    say: &impl Fn(String) -> Result<()>,
 ) -> Result<()> {
     let failing = &script[..script.len().min(fall.step + 1)];
     let short = ::walk::shrink::shrink(failing, tries, |script| {
         let again = play(lab, ways, script)?;
         Ok::<bool, Error>(again.is_some_and(|again| again.is_like(fall)))
     })?;
-    say(&format!(
+    say(format!(
         "{} of {} steps are enough; 'lab walk --ways {} --script FILE' plays them:",
         short.len(),
         failing.len(),
         ways.count()
     ))?;
-    short.iter().try_for_each(|step| say(&step.to_string()))
+    short.iter().try_for_each(|step| say(step.to_string()))
 }
 
 fn read(file: &PathBuf) -> Result<Vec<::walk::Operation>> {
@@ -120,8 +123,4 @@ fn read(file: &PathBuf) -> Result<Vec<::walk::Operation>> {
                 .map_err(|error| Error::file("understand", file)(error.into()))
         })
         .collect()
-}
-
-fn say(line: &str) -> Result<()> {
-    writeln!(io::stdout(), "{line}").map_err(Error::file("write", "the output"))
 }

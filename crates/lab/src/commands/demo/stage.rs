@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where the demo is shown: sentences, commands as they were typed, what the guest answered, and at the end a table.
 
+use std::io::Write;
 use std::time::Duration;
 use std::time::Instant;
 
-use anstream::print;
-use anstream::println;
 use anstyle::AnsiColor;
 use anstyle::Style;
 use lab::Error;
+use lab::Events;
 use lab::Guest;
 use lab::Output;
 use lab::Result;
+use lab::event::Event;
 use lab::guest;
 use serde::Serialize;
 
@@ -21,10 +22,21 @@ const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const QUIET: Style = Style::new().dimmed();
 
+/// Prints words. Nobody may read any more; the demo goes on to its end all the same.
+macro_rules! words {
+    ($($word:tt)*) => {{ let _ = write!(anstream::stdout(), $($word)*); }};
+}
+
+/// Prints words and ends the line.
+macro_rules! line {
+    ($($word:tt)*) => {{ let _ = writeln!(anstream::stdout(), $($word)*); }};
+}
+
 /// The stage. On a terminal it has colours; in a pipe it is plain text.
 pub struct Stage {
-    /// Only the report is wanted, as JSON.
+    /// Only the report is wanted, as an event.
     json: bool,
+    events: Events,
     chapters: usize,
     shown: Vec<Shown>,
     compared: Vec<Compared>,
@@ -98,9 +110,10 @@ impl Take {
 
 impl Stage {
     /// An empty stage.
-    pub fn new(json: bool) -> Self {
+    pub fn new(json: bool, events: &Events) -> Self {
         Self {
             json,
+            events: events.clone(),
             chapters: 0,
             shown: Vec::new(),
             compared: Vec::new(),
@@ -111,14 +124,14 @@ impl Stage {
     pub fn chapter(&mut self, title: &str) {
         self.chapters += 1;
         if !self.json {
-            println!("\n{TITLE}{}. {title}{TITLE:#}", self.chapters);
+            line!("\n{TITLE}{}. {title}{TITLE:#}", self.chapters);
         }
     }
 
     /// Says why the next step is worth a look.
     pub fn say(&self, sentence: &str) {
         if !self.json {
-            println!("\n{sentence}");
+            line!("\n{sentence}");
         }
     }
 
@@ -132,15 +145,15 @@ impl Stage {
         let output = guest.sh(&format!("exec 2>&1; set -o pipefail\n{command}"))?;
         let took = started.elapsed();
         if !self.json {
-            println!("  {QUIET}{prompt}{QUIET:#} {COMMAND}{command}{COMMAND:#}");
+            line!("  {QUIET}{prompt}{QUIET:#} {COMMAND}{command}{COMMAND:#}");
             for line in output.stdout.lines() {
                 // A script names itself and its line in front of what the shell complains about.
                 let line = line.strip_prefix("bash: line 2: ").unwrap_or(line);
-                println!("  {line}");
+                line!("  {line}");
             }
             if !output.succeeded() {
                 let status = guest::exit_status(&output.end);
-                println!("  {QUIET}(exit status {status}){QUIET:#}");
+                line!("  {QUIET}(exit status {status}){QUIET:#}");
             }
         }
         Ok(Take { output, took })
@@ -177,59 +190,58 @@ impl Stage {
         });
     }
 
-    /// Shows what was shown, in tables or as JSON.
+    /// Shows what was shown, in tables or as an event.
     pub fn finish(&self, times: &[(&str, Duration)], evidence: Option<&str>) {
         if self.json {
             let times: serde_json::Map<_, _> = times
                 .iter()
                 .map(|(what, took)| ((*what).to_owned(), took.as_secs_f64().into()))
                 .collect();
-            println!(
-                "{}",
-                serde_json::json!({
-                    "report": "demo",
+            self.events.emit(&Event::Report {
+                name: "demo",
+                content: serde_json::json!({
                     "shown": self.shown,
                     "compared": self.compared,
                     "seconds": times,
                     "failure": evidence,
-                })
-            );
+                }),
+            });
             return;
         }
-        println!("\n{TITLE}What was shown, as measured in this run{TITLE:#}\n");
+        line!("\n{TITLE}What was shown, as measured in this run{TITLE:#}\n");
         let promise = width(self.shown.iter().map(|shown| &shown.promise));
         let measured = width(self.shown.iter().map(|shown| &shown.measured));
         for shown in &self.shown {
             if shown.holds {
-                print!("  {GOOD}yes{GOOD:#}");
+                words!("  {GOOD}yes{GOOD:#}");
             } else {
-                print!("  {BAD}NO {BAD:#}");
+                words!("  {BAD}NO {BAD:#}");
             }
-            print!("  {:promise$}  ", shown.promise);
+            words!("  {:promise$}  ", shown.promise);
             match shown.seconds {
-                Some(seconds) => println!("{:measured$}  {seconds:5.1} s", shown.measured),
-                None => println!("{}", shown.measured),
+                Some(seconds) => line!("{:measured$}  {seconds:5.1} s", shown.measured),
+                None => line!("{}", shown.measured),
             }
         }
         if !self.compared.is_empty() {
-            println!("\n{TITLE}The same steps on both kernels{TITLE:#}\n");
+            line!("\n{TITLE}The same steps on both kernels{TITLE:#}\n");
             for compared in &self.compared {
-                println!("  {COMMAND}{}{COMMAND:#}", compared.step);
+                line!("  {COMMAND}{}{COMMAND:#}", compared.step);
                 for (kernel, answer) in [("stock", &compared.stock), ("ours", &compared.ours)] {
-                    println!("    {kernel:5}  {:4.1} s  {}", answer.seconds, answer.told);
+                    line!("    {kernel:5}  {:4.1} s  {}", answer.seconds, answer.told);
                 }
             }
         }
-        println!();
+        line!();
         let what = width(times.iter().map(|(what, _)| *what));
         for (name, took) in times {
-            println!(
+            line!(
                 "  {QUIET}{name:what$}  {:5.1} s{QUIET:#}",
                 took.as_secs_f64()
             );
         }
         if let Some(evidence) = evidence {
-            println!("\n{BAD}The demo failed.{BAD:#} {evidence}");
+            line!("\n{BAD}The demo failed.{BAD:#} {evidence}");
         }
     }
 }
