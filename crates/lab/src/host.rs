@@ -8,6 +8,7 @@ use std::process::Stdio;
 use crate::error::Error;
 use crate::error::Result;
 use crate::event::Events;
+use crate::event::Step;
 use crate::program;
 
 /// What must be on the host, and the Debian package that brings it. All else comes from the tree.
@@ -18,6 +19,15 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/lib/x86_64-linux-gnu/libc.a", "libc6-dev"),
     ("/usr/bin/setpriv", "util-linux"),
     ("/usr/bin/unshare", "util-linux"),
+];
+
+/// Somebody else may be installing something; and what could not be read is no success.
+const APT_OPTIONS: &[&str] = &[
+    "-q",
+    "-o",
+    "DPkg::Lock::Timeout=600",
+    "-o",
+    "APT::Update::Error-Mode=any",
 ];
 
 /// The keys of the Debian archive.
@@ -62,20 +72,59 @@ pub fn ensure_packages(events: &Events) -> Result<()> {
     }
     events.step(
         format!("install {} on this machine", missing.join(", ")),
-        |step| {
-            let apt_get = |arguments: &[&str]| -> Result<Command> {
-                let mut command = as_root()?;
-                command
-                    .args(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"])
-                    .args(arguments);
-                Ok(command)
-            };
-            program::run(step, "apt-get update", apt_get(&["update"])?)?;
-            let mut install = apt_get(&["install", "-y", "--no-install-recommends"])?;
-            install.args(&missing);
-            program::run(step, "apt-get install", install).map(drop)
-        },
+        |step| install(step, &missing),
     )
+}
+
+fn install(step: &Step, packages: &[&str]) -> Result<()> {
+    let as_root = |words: &[&str]| -> Result<Command> {
+        let mut command = as_root()?;
+        command
+            .args(["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"])
+            .args(words);
+        Ok(command)
+    };
+    let update = [&["apt-get"], APT_OPTIONS, &["update"]].concat();
+    let install = [
+        &["apt-get"],
+        APT_OPTIONS,
+        &["install", "-y", "--no-install-recommends"],
+        packages,
+    ]
+    .concat();
+    // A registry that has nothing to do with these packages may be what cannot be read.
+    let updated = program::run(step, "apt-get update", as_root(&update)?);
+    let mut installed = program::run(step, "apt-get install", as_root(&install)?);
+    if let Err(Error::Program { log, .. }) = &installed
+        && log.contains("dpkg --configure -a")
+    {
+        // Somebody's installation was interrupted; until it is finished, dpkg begins no other.
+        let repair = as_root(&["dpkg", "--configure", "-a"])?;
+        program::run(step, "finishing an interrupted installation (dpkg)", repair)?;
+        installed = program::run(step, "apt-get install", as_root(&install)?);
+    }
+    match (installed, updated) {
+        (Ok(_), _) => Ok(()),
+        (Err(_), Err(error)) => Err(unreachable(
+            "the package registry of this machine's apt",
+            &error,
+            "check the network and /etc/apt/sources.list.d",
+        )),
+        (Err(error), Ok(_)) => Err(error),
+    }
+}
+
+/// One sentence out of all that `apt-get update` said about a registry.
+pub(crate) fn unreachable(registry: &str, error: &Error, remedy: &str) -> Error {
+    let said = error.to_string();
+    let reason = said
+        .lines()
+        .find_map(|line| line.strip_prefix("E: "))
+        .unwrap_or("apt-get update failed");
+    Error::Host {
+        what: format!("{registry} cannot be read ({reason})"),
+        remedy: remedy.into(),
+    }
 }
 
 /// The beginning of a command that runs as root: nothing where we are root, else `sudo -n`.

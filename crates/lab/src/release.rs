@@ -141,7 +141,13 @@ fn package_names(step: &Step, mirror: &str, scratch: &Path) -> Result<Vec<String
         "asking the package registry for its kernels",
         apt("apt-get", &["-q", "update"]),
     )
-    .map_err(|error| unreachable(mirror, &error))?;
+    .map_err(|error| {
+        host::unreachable(
+            &format!("the Debian mirror {mirror}"),
+            &error,
+            "check the network, or set CXL_LAB_MIRROR to another one",
+        )
+    })?;
     let output = apt("apt-cache", &["pkgnames", "linux-"])
         .stdin(Stdio::null())
         .output()
@@ -150,19 +156,6 @@ fn package_names(step: &Step, mirror: &str, scratch: &Path) -> Result<Vec<String
         .lines()
         .map(str::to_owned)
         .collect())
-}
-
-/// One sentence out of all that apt says.
-fn unreachable(mirror: &str, error: &Error) -> Error {
-    let said = error.to_string();
-    let reason = said
-        .lines()
-        .find_map(|line| line.strip_prefix("E: "))
-        .unwrap_or("apt-get update failed");
-    Error::Host {
-        what: format!("the Debian mirror {mirror} cannot be read ({reason})"),
-        remedy: "check the network, or set CXL_LAB_MIRROR to another one".into(),
-    }
 }
 
 #[cfg(test)]
