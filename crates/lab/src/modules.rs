@@ -18,6 +18,15 @@ use crate::tree::Tree;
 
 const KIND: &str = "modules";
 
+/// The sources that clippy had nothing to say about.
+const PASSED: &str = "clippy";
+
+/// What make is told besides, to have clippy look.
+const CLIPPY: &[&str] = &["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"];
+
+/// How many states of the sources are kept.
+const KEPT: usize = 20;
+
 const BUILD: &str = include_str!("scripts/modules.sh");
 
 /// What goes into the modules; the build sees the same relative layout.
@@ -52,7 +61,7 @@ impl Modules {
                 build(step, tree, &recipe.sources, folder, &[]).map(drop)
             })
         })?;
-        maker.keep_youngest(KIND, 20)?;
+        maker.keep_youngest(KIND, KEPT)?;
         Ok(Some(Self::at(&entry)))
     }
 
@@ -125,22 +134,27 @@ impl Recipe {
     }
 }
 
-/// Builds the modules under clippy and fails on any warning, objtool's too; the results are thrown away.
+/// Builds the modules under clippy and fails on any warning, objtool's too. Sources that passed are not built again: that
+/// they did is kept, and what was built is thrown away.
 ///
 /// # Errors
 /// What clippy says.
 pub fn clippy(maker: &Maker<'_>, tree: &Tree, repository: &Path, events: &Events) -> Result<()> {
-    let sources = read_sources(repository)?;
-    let folder = maker.scratch("clippy")?;
-    let log = events.step("check the kernel modules with clippy", |step| {
-        build(
-            step,
-            tree,
-            &sources,
-            &folder,
-            &["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"],
-        )
+    let Some(recipe) = Recipe::read(tree, repository)? else {
+        return Ok(());
+    };
+    let key = cache::key([recipe.key.as_str(), &CLIPPY.join(" ")]);
+    maker.ensure(PASSED, &key, |_| {
+        let folder = maker.scratch("clippy")?;
+        let log = events.step("check the kernel modules with clippy", |step| {
+            build(step, tree, &recipe.sources, &folder, CLIPPY)
+        })?;
+        refuse_warnings(log)
     })?;
+    maker.keep_youngest(PASSED, KEPT)
+}
+
+fn refuse_warnings(log: String) -> Result<()> {
     if log
         .lines()
         .any(|line| line.starts_with("warning:") || line.contains(": warning: "))

@@ -24,7 +24,8 @@ use crate::release::Offer;
 use crate::release::PROVED;
 use crate::release::SUITE;
 
-const KIND: &str = "trees";
+/// How many trees of each kernel are kept, whatever recipe they are of: one to work with, and the one before.
+const KEPT: usize = 2;
 
 /// Packages besides the kernel's own: QEMU, and what builds Rust modules.
 const PACKAGES: &[&str] = &[
@@ -135,9 +136,10 @@ impl Tree {
             ));
         }
         let key = format!("{}-{}", recipe(kernel), offer.release);
-        let entry = maker.ensure(KIND, &key, |folder| {
+        let entry = maker.ensure(kind(kernel), &key, |folder| {
             make(folder, kernel, &offer, &mirror, events)
         })?;
+        maker.keep_youngest(kind(kernel), KEPT)?;
         Ok(Self {
             entry,
             key,
@@ -151,7 +153,7 @@ impl Tree {
     pub fn find(cache: &Cache, kernel: Kernel) -> Option<Self> {
         let recipe = recipe(kernel);
         let releases: Vec<String> = cache
-            .entries(KIND)
+            .entries(kind(kernel))
             .iter()
             .filter_map(|key| {
                 key.strip_prefix(&recipe)?
@@ -167,7 +169,7 @@ impl Tree {
             .or_else(|| releases.last().cloned())?;
         let key = format!("{recipe}-{release}");
         Some(Self {
-            entry: cache.find(KIND, &key)?,
+            entry: cache.find(kind(kernel), &key)?,
             key,
             release: kernel_release(kernel, &release),
             kernel,
@@ -250,6 +252,13 @@ impl Tree {
     #[must_use]
     pub fn qemu_modules(&self) -> PathBuf {
         self.root().join("usr/lib/x86_64-linux-gnu/qemu")
+    }
+}
+
+fn kind(kernel: Kernel) -> &'static str {
+    match kernel {
+        Kernel::Stock => "trees",
+        Kernel::Debug => "debug-trees",
     }
 }
 

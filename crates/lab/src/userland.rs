@@ -25,6 +25,9 @@ use crate::tree;
 
 const KIND: &str = "userlands";
 
+/// How many are kept, whatever recipe they are of: one to work with, and the one before.
+const KEPT: usize = 2;
+
 const PACKAGES: &[&str] = &[
     "base-passwd",
     "bash",
@@ -101,6 +104,7 @@ pub fn ensure(maker: &Maker<'_>, events: &Events) -> Result<PathBuf> {
         convert(&packed, &archive).map_err(Error::file("write", &archive))?;
         fs::remove_file(&packed).map_err(Error::file("remove", &packed))
     })?;
+    maker.keep_youngest(KIND, KEPT)?;
     Ok(archive(&entry))
 }
 

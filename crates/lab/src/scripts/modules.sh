@@ -10,6 +10,8 @@ cp -a /work/. /tmp/build/
 make -C "$source" -j"$(nproc)" KERNELRELEASE="$release" M=/tmp/build/kernel REGION_TESTING=m "$@" modules
 mkdir -p "$results"
 find /tmp/build/kernel -name '*.ko' -exec cp -t "$results" {} +
+# As a distribution's modules are: what a debugger reads is nine tenths of them, and every boot unpacks it.
+strip --strip-debug "$results"/*.ko
 # A module directory as the guest will have it, for depmod to index: ours are preferred because they lie in updates/.
 modules=/tmp/root/usr/lib/modules/$release
 mkdir -p "$modules"
