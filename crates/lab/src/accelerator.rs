@@ -23,8 +23,8 @@ const KIND: &str = "facts";
 /// never does.
 const FIRST_WORD: Duration = Duration::from_secs(10);
 
-/// What a kernel says first.
-const GREETING: &str = "Linux version";
+/// How a kernel's first lines begin, before it knows the time.
+const GREETING: &str = "[    0.000000] ";
 
 /// From there the boot takes a second or two, and on a busy machine as long as it takes.
 const BOOT: Duration = Duration::from_mins(1);
