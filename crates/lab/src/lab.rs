@@ -305,8 +305,9 @@ pub(crate) fn launch(
     append: &[String],
     events: &Events,
 ) -> Result<Guest> {
-    let words = COMMAND_LINE.iter().copied();
-    let command_line: Vec<&str> = words.chain(append.iter().map(String::as_str)).collect();
+    let words = [COMMAND_LINE, accelerator.command_line()].concat();
+    let append = append.iter().map(String::as_str);
+    let command_line: Vec<&str> = words.into_iter().chain(append).collect();
     let command_line = command_line.join(" ");
     let qemu = qemu::start(tree, &topology, accelerator, &image.path(), &command_line)?;
     Guest::new(

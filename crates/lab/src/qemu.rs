@@ -49,6 +49,15 @@ impl Accelerator {
         }
     }
 
+    /// What the kernel is told for this alone. A translated processor does not speculate: what guards against that is a
+    /// tenth of all that a guest does, and guards nothing.
+    pub(crate) fn command_line(self) -> &'static [&'static str] {
+        match self {
+            Self::Kvm => &[],
+            Self::Tcg => &["mitigations=off"],
+        }
+    }
+
     /// A guest that knows itself to be one is refused cache invalidation, and with it the commit of a region. Translated
     /// string instructions take a turn for each byte where ERMS and FSRM promise them to be fast; without these the kernel
     /// clears and copies eight bytes a turn.
