@@ -4,8 +4,7 @@
 
 pub mod manager;
 
-use serde_json::Value;
-use serde_json::json;
+use qapi::qmp;
 
 use crate::error::Result;
 use crate::guest::Guest;
@@ -20,8 +19,11 @@ pub struct Extent {
 }
 
 impl Extent {
-    fn wire(&self) -> Value {
-        json!({ "offset": self.offset, "len": self.length })
+    fn wire(&self) -> qmp::CxlDynamicCapacityExtent {
+        qmp::CxlDynamicCapacityExtent {
+            offset: self.offset,
+            len: self.length,
+        }
     }
 }
 
@@ -44,12 +46,24 @@ impl<'g> DcRegion<'g> {
         }
     }
 
+    fn path(&self) -> String {
+        format!("/machine/peripheral/memory-{:x}", self.serial)
+    }
+
     /// Offers the extents to the guest as one group.
     ///
     /// # Errors
     /// When QEMU refuses: they are not whole blocks of the device, or it offers or gave some of them already.
     pub fn add(&self, extents: &[Extent]) -> Result<()> {
-        self.ask("cxl-add-dynamic-capacity", "selection-policy", extents)
+        let command = qmp::cxl_add_dynamic_capacity {
+            tag: None,
+            extents: extents.iter().map(Extent::wire).collect(),
+            host_id: 0,
+            path: self.path(),
+            region: self.number,
+            selection_policy: qmp::CxlExtentSelectionPolicy::prescriptive,
+        };
+        self.guest.qmp(&command).map(drop)
     }
 
     /// Asks the guest to give the extents back.
@@ -57,18 +71,16 @@ impl<'g> DcRegion<'g> {
     /// # Errors
     /// When QEMU refuses: the guest does not have all of them.
     pub fn release(&self, extents: &[Extent]) -> Result<()> {
-        self.ask("cxl-release-dynamic-capacity", "removal-policy", extents)
-    }
-
-    fn ask(&self, command: &'static str, policy: &'static str, extents: &[Extent]) -> Result<()> {
-        let extents: Vec<Value> = extents.iter().map(Extent::wire).collect();
-        let arguments = json!({
-            "path": format!("/machine/peripheral/memory-{:x}", self.serial),
-            "host-id": 0,
-            "region": self.number,
-            "extents": extents,
-            policy: "prescriptive",
-        });
-        self.guest.qmp(command, &arguments).map(drop)
+        let command = qmp::cxl_release_dynamic_capacity {
+            tag: None,
+            forced_removal: None,
+            sanitize_on_release: None,
+            extents: extents.iter().map(Extent::wire).collect(),
+            host_id: 0,
+            path: self.path(),
+            region: self.number,
+            removal_policy: qmp::CxlExtentRemovalPolicy::prescriptive,
+        };
+        self.guest.qmp(&command).map(drop)
     }
 }

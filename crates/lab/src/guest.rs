@@ -16,7 +16,6 @@ use lab_protocol::Message;
 use lab_protocol::Program;
 use lab_protocol::Request;
 use rustix::io::Errno;
-use serde_json::Value;
 
 use crate::error::Error;
 use crate::error::Result;
@@ -368,12 +367,12 @@ impl Guest {
         )))
     }
 
-    /// Executes a QMP command, and returns what it answers.
+    /// Executes a QMP command.
     ///
     /// # Errors
     /// When QEMU refuses it.
-    pub fn qmp(&self, command: &'static str, arguments: &Value) -> Result<Value> {
-        self.monitor.execute(command, arguments)
+    pub fn qmp<C: qapi::Command>(&self, command: &C) -> Result<C::Ok> {
+        self.monitor.execute(command)
     }
 
     /// Turns the guest off and waits until it is gone.

@@ -12,7 +12,6 @@ use lab::suite::Test;
 use lab::topology::catalogue;
 use lab_protocol::End;
 use rustix::io::Errno;
-use serde_json::json;
 
 /// All tests of this subject.
 pub fn tests() -> Vec<Test> {
@@ -144,8 +143,8 @@ fn udev_is_idle(guest: &Guest) -> Result<()> {
 }
 
 fn monitor_answers(guest: &Guest) -> Result<()> {
-    let status = guest.qmp("query-status", &json!({}))?;
-    ensure(status["running"] == true, "QEMU says that the guest runs")
+    let status = guest.qmp(&qapi::qmp::query_status {})?;
+    ensure(status.running, "QEMU says that the guest runs")
 }
 
 fn warning_is_noticed(guest: &Guest) -> Result<()> {
@@ -157,7 +156,7 @@ fn warning_is_noticed(guest: &Guest) -> Result<()> {
         "a warning fails the check",
     )?;
     // A guest that is gone is not checked once more: this warning would fail this very test.
-    guest.qmp("quit", &json!({}))?;
+    guest.qmp(&qapi::qmp::quit {})?;
     guest.wait_until_gone()
 }
 
