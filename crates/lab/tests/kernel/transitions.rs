@@ -47,6 +47,16 @@ pub fn tests() -> Vec<Test> {
             unplug_fails,
         ),
         Test::new(
+            "transition: in a device of many blocks, which go in pieces, a block that fails leaves what was before",
+            loaded("sparse-16g"),
+            |guest| plug_fails(guest).and_then(|()| unplug_fails(guest)),
+        ),
+        Test::new(
+            "transition: 64 GiB come and go as a whole",
+            loaded("sparse-64g"),
+            large,
+        ),
+        Test::new(
             "transition: a rollback that fails too is told, and the policy's word repairs it",
             one(),
             rollback_fails,
@@ -196,6 +206,21 @@ fn unplug_fails(guest: &Guest) -> Result<()> {
     }
     region.destroy()?;
     fault.unload()
+}
+
+fn large(guest: &Guest) -> Result<()> {
+    let before = total_memory(guest)?;
+    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    for (word, zones) in [("unplugged", "absent"), ("online_movable", "Movable")] {
+        guest.write(&region.state(), word)?;
+        region.assert_all(zones)?;
+        state_is(guest, &region, word)?;
+    }
+    region.destroy()?;
+    ensure(
+        total_memory(guest)? == before,
+        "64 GiB left something behind",
+    )
 }
 
 fn rollback_fails(guest: &Guest) -> Result<()> {
