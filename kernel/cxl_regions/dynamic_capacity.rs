@@ -303,9 +303,7 @@ impl Device {
             self.list(mover);
             let result = match (&job.area, job.work) {
                 (Some(area), Work::Surface(set)) => area.surface(set, job.tag, &job.spans),
-                (Some(area), Work::TakeAway(set)) => {
-                    area.take_away(set, &job.spans, &job.lost)
-                }
+                (Some(area), Work::TakeAway(set)) => area.take_away(set, &job.spans, &job.lost),
                 (None, _) | (_, Work::GiveBack(_)) => Err(ENODEV),
             };
             // What did not come up whole may have left something that had to stay: then it is taken away like any other.

@@ -138,7 +138,9 @@ impl Hold {
             .capacity
             .filter(|(device, own)| *device == serial && own.overlaps(span))?;
         let physical = |address: u64| {
-            let offset = address.clamp(own.start(), own.last()).checked_sub(own.start())?;
+            let offset = address
+                .clamp(own.start(), own.last())
+                .checked_sub(own.start())?;
             self.range.start.checked_add(offset)
         };
         Some(physical(span.start())?..physical(span.last())?.checked_add(1)?)

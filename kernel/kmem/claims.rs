@@ -163,11 +163,7 @@ fn evict(owner: OwnerKey) -> Result {
 }
 
 /// Does `f` with the memory of each device that has some of `range`. The claims are not locked while memory moves.
-fn for_each_in(
-    owner: OwnerKey,
-    range: &Range<u64>,
-    f: impl Fn(&Arc<Memory>) -> Result,
-) -> Result {
+fn for_each_in(owner: OwnerKey, range: &Range<u64>, f: impl Fn(&Arc<Memory>) -> Result) -> Result {
     let mut list = KVec::new();
     with(owner, |claim| -> Result {
         for one in claim.memory.iter().filter(|memory| memory.holds(range)) {
