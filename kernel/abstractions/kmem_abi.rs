@@ -14,7 +14,7 @@
 //! | `dax_kmem_take_away(owner, start, end)` | takes away the memory of those of its devices that have any of these physical addresses, whole or not at all, and lets none come back if that worked. `EBUSY`, `EINTR`: it is in use |
 //! | `dax_kmem_give_up(owner, start, end)` | the contents of these physical addresses are lost: takes away what it can of those of its devices that have any of them, block by block, and has the users of the rest told by SIGBUS. `EBUSY`: some stays |
 //! | `dax_kmem_unclaim(owner)` | after the device is gone: ends the claim. `EBUSY`: memory stays behind |
-//! | `dax_kmem_reclaim(start, end)` | tries once more to take away what stayed behind in these physical addresses. `EBUSY`: some still does |
+//! | `dax_kmem_reclaim(start, end)` | tries once more to take away what stayed behind in these physical addresses, and waits for a few seconds where it does not move. `EINTR`: a signal came. `EBUSY`, `ETIMEDOUT`: some still does |
 //!
 //! [`OwnerKey`]: super::dax_driver::OwnerKey
 

@@ -65,10 +65,15 @@ impl dax_driver::Driver for Kmem {
         })
     }
 
+    fn leaving(bound: Pin<&Bound>) {
+        bound.get_ref().memory.hurry();
+    }
+
     fn unbind(device: &Device, bound: Pin<&Bound>) {
         let memory = &bound.get_ref().memory;
         let log = device.as_ref();
 
+        memory.hurry_no_more();
         memory.detach();
         match memory.leave() {
             Ok(()) => {
