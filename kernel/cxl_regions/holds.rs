@@ -244,7 +244,7 @@ pub fn policy_left_in(range: &Range<u64>) -> Result<Option<OnlineType>> {
 ///
 /// # Errors
 ///
-/// `EBUSY` and others: some memory is still in use.
+/// `EINTR`: a signal came. `EBUSY` and others: some memory is still in use.
 pub fn reclaim(range: &Range<u64>) -> Result {
     kmem_client::reclaim(range)?;
     while let Some(hold) =
