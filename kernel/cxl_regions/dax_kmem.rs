@@ -110,9 +110,9 @@ fn plug(sysram: &Subregion<SysramRegion>, policy: OnlineType) -> Result<Plugged>
 
 /// Checks that the memory is there, or sees to it that it comes.
 fn open(sysram: &SysramRegion, dax_region: &DaxRegion, hold: &Arc<Hold>) -> Result<Option<Open>> {
-    // Adding a device does not tell whether its driver took it.
+    dax_region.outcome()?;
     let Some((memdev, span)) = sysram.capacity() else {
-        return hold.status().map(|()| None);
+        return Ok(None);
     };
     let pool = dax_region.pool().ok_or(ENXIO)?;
     let user = User::Kmem(hold.clone());

@@ -82,11 +82,6 @@ impl Hold {
         &self.range
     }
 
-    /// Whether `kmem` took the memory, or why not.
-    pub fn status(&self) -> Result {
-        self.claim.status()
-    }
-
     /// Takes all memory away for good; if that works, the decoders are free to go.
     ///
     /// Several parts of a device may lose their driver one after the other. What could not be moved

@@ -56,12 +56,7 @@ impl dax_driver::Driver for Kmem {
     fn probe(device: &Device) -> impl PinInit<Bound, Error> {
         // Memory moves only once there is room for what is known of it.
         try_pin_init!(Bound {
-            memory: {
-                let memory = bind(device);
-                let result = memory.as_ref().map_err(|error| *error);
-                claims::probed(device.owner(), result.map(|_| ()));
-                memory?
-            },
+            memory: bind(device)?,
         })
     }
 
