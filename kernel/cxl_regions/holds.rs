@@ -201,7 +201,7 @@ pub fn take(
     holds.retain(|other| left.as_ref().is_none_or(|left| !Arc::ptr_eq(other, left)));
     drop(holds);
     let lock = left.and_then(|left| left.decoders.lock().take());
-    *hold.decoders.lock() = Some(lock.unwrap_or_else(|| region.lock_decoders()));
+    *hold.decoders.lock() = Some(lock.unwrap_or_else(|| suspects::lock(region)));
     if let Err(error) = watch::ensure_kept(region, &hold.dependencies) {
         give_back(&hold);
         return Err(error);
@@ -269,7 +269,7 @@ pub fn bound(region: &Region) {
     if let Ok(Some(hold)) = left_below(region) {
         let mut decoders = hold.decoders.lock();
         if !decoders.as_ref().is_some_and(|lock| lock.is_of(region)) {
-            *decoders = Some(suspects::acquit(region).unwrap_or_else(|| region.lock_decoders()));
+            *decoders = Some(suspects::lock(region));
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
         global::Lifetime,
     },
     global_mutex,
+    suspects,
     watch::{
         self,
         Keeper, //
@@ -78,7 +79,7 @@ impl Mappable {
     /// `ENXIO`: somebody is just taking the decoders down. `EINTR`: a signal came meanwhile. `ENOMEM`.
     pub fn begin(region: &Region, owner: &Device, mode: DaxMode) -> Result<Arc<Self>> {
         let dependencies = region.dependencies()?;
-        let lock = region.lock_decoders();
+        let lock = suspects::lock(region);
         let mappable = Arc::pin_init(
             pin_init!(Self {
                 owner: owner.into(),
