@@ -246,7 +246,8 @@ impl Closed {
     ///
     /// # Errors
     ///
-    /// The driver's own. The device is without a driver then.
+    /// The driver's own. `EBUSY`: somebody who tries to open the device is in the way. The device is without a
+    /// driver then.
     pub fn give_to(&self, driver: &DaxDriver) -> Result {
         if self.device.driver().is_some_and(|now| now == *driver) {
             return Ok(());
@@ -257,7 +258,9 @@ impl Closed {
         // device be opened before it brings it to life, and whoever maps what was opened then makes it
         // follow a null pointer. So the device is alive before that.
         unsafe {
-            bindings::dev_dax_wait_for_latecomers(raw);
+            if !bindings::dev_dax_wait_for_latecomers(raw) {
+                return Err(EBUSY);
+            }
             bindings::run_dax((*raw).dax_dev);
         }
         // SAFETY: Both are valid, and the driver is registered.

@@ -4,6 +4,7 @@
 #include <linux/dax.h>
 #include <linux/device.h>
 #include <linux/fs.h>
+#include <linux/jiffies.h>
 #include <linux/kref.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
@@ -155,13 +156,20 @@ void dev_dax_reopen(struct dev_dax *dev_dax, const struct file_operations *befor
 
 /*
  * Waits for those who tried to open a closed device and are just being refused:
- * the next driver makes the character device anew, over their references.
+ * the next driver makes the character device anew, over their references. There
+ * is no event of it. Returns false where somebody is still there after a while.
  */
-void dev_dax_wait_for_latecomers(struct dev_dax *dev_dax)
+bool dev_dax_wait_for_latecomers(struct dev_dax *dev_dax)
 {
+	unsigned long deadline = jiffies + 5 * HZ;
+
 	while (!READ_ONCE(dev_dax->dev.driver) &&
-	       kref_read(&dev_dax_cdev(dev_dax)->kobj.kref))
+	       kref_read(&dev_dax_cdev(dev_dax)->kobj.kref)) {
+		if (time_after(jiffies, deadline))
+			return false;
 		schedule_timeout_uninterruptible(1);
+	}
+	return true;
 }
 
 /*

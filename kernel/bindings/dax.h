@@ -14,7 +14,7 @@ bool dev_dax_close(struct dev_dax *dev_dax, const struct file_operations **befor
 void dev_dax_shut(struct dev_dax *dev_dax);
 bool dev_dax_revoke(struct dev_dax *dev_dax);
 void dev_dax_reopen(struct dev_dax *dev_dax, const struct file_operations *before);
-void dev_dax_wait_for_latecomers(struct dev_dax *dev_dax);
+bool dev_dax_wait_for_latecomers(struct dev_dax *dev_dax);
 
 int dev_dax_fix_ranges(struct dev_dax *dev_dax);
 
