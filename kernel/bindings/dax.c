@@ -112,15 +112,34 @@ bool dev_dax_close(struct dev_dax *dev_dax, const struct file_operations **befor
 	return !in_use;
 }
 
-/* Lets nobody open the device any more, whoever has. */
-void dev_dax_shut(struct dev_dax *dev_dax)
+/*
+ * Has every driver refuse the device from here on, as one that is being removed. The
+ * driver that has it keeps it.
+ */
+void dev_dax_retire(struct dev_dax *dev_dax)
 {
 	struct device *dev = &dev_dax->dev;
 
 	device_lock(dev);
-	if (dev->driver)
+	kill_device(dev);
+	device_unlock(dev);
+}
+
+/*
+ * Lets nobody open the device any more, whoever has. Returns whether somebody may
+ * have: without a driver it could not be opened.
+ */
+bool dev_dax_shut(struct dev_dax *dev_dax)
+{
+	struct device *dev = &dev_dax->dev;
+	bool bound;
+
+	device_lock(dev);
+	bound = dev->driver;
+	if (bound)
 		WRITE_ONCE(dev_dax_cdev(dev_dax)->ops, &closed);
 	device_unlock(dev);
+	return bound;
 }
 
 /*

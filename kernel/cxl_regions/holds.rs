@@ -19,6 +19,7 @@ use crate::{
                 Region, //
             },
         },
+        dax_device,
         dax_region,
         global::Lifetime,
         kmem_client::{
@@ -72,6 +73,9 @@ pub struct Hold {
     capacity: Option<(u64, Span)>,
     #[pin]
     decoders: Mutex<Option<DecoderLock>>,
+    /// Whether the claim's owner is in the system, and may have DAX devices.
+    #[pin]
+    devices: Mutex<bool>,
     gave_up: AtomicFlag,
     _module: ModuleRef,
 }
@@ -80,6 +84,12 @@ impl Hold {
     /// The memory's physical addresses.
     pub fn range(&self) -> &Range<u64> {
         &self.range
+    }
+
+    /// The claim's owner is in the system from now on, or about to leave it.
+    pub fn devices_are_there(&self, there: bool) {
+        // Whoever works on the devices is waited for.
+        *self.devices.lock() = there;
     }
 
     /// Takes all memory away for good; if that works, the decoders are free to go.
@@ -94,6 +104,7 @@ impl Hold {
         // The addresses tell the truth, whatever the claim knows of: memory that stayed behind earlier
         // is none of it, and neither is memory that is just being added.
         if !dax_region::is_system_ram(&self.range) {
+            self.end_mappings();
             self.release_decoders();
         } else if let Err(error) = result {
             self.gave_up.store(true, Relaxed);
@@ -139,6 +150,17 @@ impl Hold {
             self.range.start.checked_add(offset)
         };
         Some(physical(span.start())?..physical(span.last())?.checked_add(1)?)
+    }
+
+    /// Takes devices that somebody gave to another driver than `kmem` from that: what is mapped reads garbage, and
+    /// loses what is written, once the decoders are taken down. No driver gets a device from here on.
+    fn end_mappings(&self) {
+        let there = self.devices.lock();
+        if *there {
+            let owner = self.claim.owner();
+            dax_region::make_no_more(owner);
+            dax_device::release_all(owner, Some("kmem"));
+        }
     }
 
     fn release_decoders(&self) {
@@ -190,6 +212,7 @@ pub fn take(
             policy,
             capacity: capacity.map(|(memdev, span)| (memdev.serial(), *span)),
             decoders <- new_mutex!(None),
+            devices <- new_mutex!(false),
             gave_up: AtomicFlag::new(false),
             _module: ModuleRef::new(this_module::<crate::LocalModule>())?,
         }),

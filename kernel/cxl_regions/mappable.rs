@@ -20,10 +20,10 @@ use crate::{
             Closed,
             DaxDriver, //
         },
+        dax_region,
         global::Lifetime,
     },
-    global_mutex,
-    suspects,
+    global_mutex, suspects,
     watch::{
         self,
         Keeper, //
@@ -108,7 +108,11 @@ impl Mappable {
     /// Takes the devices from their drivers, which ends all mappings, for good.
     fn release(&self) {
         let mut decoders = self.decoders.lock();
-        dax_device::release_all(&self.owner);
+        // The owner is in the system as long as the decoders are locked.
+        if decoders.is_some() {
+            dax_region::make_no_more(&self.owner);
+            dax_device::release_all(&self.owner, None);
+        }
         *decoders = None;
     }
 
