@@ -403,6 +403,15 @@ fn failing_switch(guest: &Guest) -> Result<()> {
         "the application lost its memory",
     )?;
     application.end()?;
+    // Somebody has it open, and has not mapped it. (The application had closed it.)
+    let refused = guest
+        .sh(&format!("exec 3<> {NODE}; echo fsdev > {mode}"))?
+        .failure()?;
+    ensure(
+        refused.contains("busy"),
+        format!("a device that is open was switched: {refused}"),
+    )?;
+    assert_devdax()?;
 
     // There is no such driver.
     guest.sh_ok("rmmod fsdev_dax 2>/dev/null; f=$(modinfo -n fsdev_dax) && mv $f $f.away")?;
