@@ -6,8 +6,8 @@
 //! behind the device is found is said once per kind of device ([`Owner`]); [`device_attributes!`]
 //! ties the two into the static tables that the driver core wants.
 //!
-//! The driver core creates the files after a driver's probe and, before its remove, takes them
-//! away and waits for readers and writers inside: the object outlives each call.
+//! The files are created once the object is there, and taken away before it goes, which waits for readers
+//! and writers inside: the object outlives each call.
 //!
 //! C header: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
 

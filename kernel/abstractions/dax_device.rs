@@ -157,6 +157,16 @@ impl DaxDevice {
         NonNull::new(unsafe { bindings::dev_dax_driver_get(self.0.get()) }).map(DaxDriver)
     }
 
+    /// Whether the driver called `name` has the device.
+    fn is_with(&self, name: &str) -> bool {
+        let Some(driver) = self.driver() else {
+            return false;
+        };
+        // SAFETY: A driver has a name, and stays registered as long as it is held.
+        let own = unsafe { CStr::from_char_ptr(driver.0.as_ref().name) };
+        own.to_bytes() == name.as_bytes()
+    }
+
     /// The driver called `name` on the device's bus; its module, which is called the same, is loaded
     /// if it is not.
     ///
@@ -187,10 +197,17 @@ impl DaxDevice {
         wanted.found
     }
 
-    /// Lets nobody open the device any more, whoever has it open. See [`release_all`].
-    fn shut(&self) {
+    /// Has every driver refuse the device from here on; the one that has it keeps it.
+    fn retire(&self) {
         // SAFETY: The type's invariant.
-        unsafe { bindings::dev_dax_shut(self.0.get()) };
+        unsafe { bindings::dev_dax_retire(self.0.get()) };
+    }
+
+    /// Lets nobody open the device any more, whoever has it open; returns whether somebody may. See
+    /// [`release_all`].
+    fn shut(&self) -> bool {
+        // SAFETY: The type's invariant.
+        unsafe { bindings::dev_dax_shut(self.0.get()) }
     }
 
     /// Takes the memory of the device from whoever uses it: mappings of it end, whoever touches what was mapped is
@@ -246,7 +263,8 @@ impl Closed {
     ///
     /// # Errors
     ///
-    /// The driver's own. The device is without a driver then.
+    /// The driver's own. `EBUSY`: somebody who tries to open the device is in the way. The device is without a
+    /// driver then.
     pub fn give_to(&self, driver: &DaxDriver) -> Result {
         if self.device.driver().is_some_and(|now| now == *driver) {
             return Ok(());
@@ -257,7 +275,9 @@ impl Closed {
         // device be opened before it brings it to life, and whoever maps what was opened then makes it
         // follow a null pointer. So the device is alive before that.
         unsafe {
-            bindings::dev_dax_wait_for_latecomers(raw);
+            if !bindings::dev_dax_wait_for_latecomers(raw) {
+                return Err(EBUSY);
+            }
             bindings::run_dax((*raw).dax_dev);
         }
         // SAFETY: Both are valid, and the driver is registered.
@@ -356,20 +376,34 @@ pub fn of_region(owner: &device::Device) -> Result<KVec<ARef<DaxDevice>>> {
 }
 
 /// Takes the DAX devices of the region that `owner` is from their drivers, whoever uses them: their
-/// mappings end.
-pub fn release_all(owner: &device::Device) {
+/// mappings end. No driver gets one again. Those of the driver called `but` stay with it.
+pub fn release_all(owner: &device::Device, but: Option<&str>) {
+    let is_kept = |device: &DaxDevice| but.is_some_and(|but| device.is_with(but));
+    // Whoever names a device in the file of a driver could have it back in the meantime.
+    let retire = |device: &DaxDevice| {
+        device.retire();
+        Ok(())
+    };
     // While a driver leaves, the device can still be opened, and whoever maps what was opened then makes
     // `device_dax` follow a null pointer. So nobody may open it any more, and nobody may be about to.
+    let mut any = false;
     let shut = |device: &DaxDevice| {
-        device.shut();
+        any |= !is_kept(device) && device.shut();
         Ok(())
     };
     let release = |device: &DaxDevice| {
-        device.release();
+        if !is_kept(device) {
+            device.release();
+        }
         Ok(())
     };
-    // Neither can fail.
+    // None of these can fail.
+    let _ = for_each(owner, retire);
     let _ = for_each(owner, shut);
+    // It takes a while.
+    if !any {
+        return;
+    }
     wait_for_openers();
     let _ = for_each(owner, release);
 }

@@ -34,11 +34,14 @@ pub trait Driver: 'static {
     /// What the driver keeps for a bound device.
     type Data: Send + Sync + 'static;
 
-    /// The attributes that a bound device has.
+    /// The attributes of a device that is bound.
     const ATTRIBUTES: &'static Groups;
 
     /// Binds to `device`.
     fn probe(device: &Device) -> impl PinInit<Self::Data, Error>;
+
+    /// The device is about to be unbound: its files go next, and whoever is writing to one is waited for.
+    fn leaving(data: Pin<&Self::Data>);
 
     /// Unbinds from `device`; the driver's data is dropped afterwards.
     fn unbind(device: &Device, data: Pin<&Self::Data>);
@@ -68,7 +71,6 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*raw).type_ = bindings::dax_driver_type_DAXDRV_KMEM_TYPE;
             (*raw).probe = Some(Self::probe_callback);
             (*raw).remove = Some(Self::remove_callback);
-            (*raw).drv.dev_groups = T::ATTRIBUTES.as_ptr();
             // Whoever adds a device asks right after what came of it.
             (*raw).drv.probe_type = bindings::probe_type_PROBE_FORCE_SYNCHRONOUS;
         }
@@ -99,6 +101,19 @@ impl<T: Driver> Adapter<T> {
                     .cast::<device::Device<device::CoreInternal<'_>>>()
             };
             core.set_drvdata(data)?;
+            // The driver core would have the files go before anybody could tell those who write to them.
+            //
+            // SAFETY: The device is valid, and the groups are constant. They find their data.
+            let added = to_result(unsafe {
+                bindings::device_add_groups(device.as_raw_device(), T::ATTRIBUTES.as_ptr())
+            });
+            if let Err(error) = added {
+                // SAFETY: The data was just stored, and is dropped by the driver core once this failed.
+                let data = unsafe { DriverData::<T>::pinned(device.as_raw_device()) };
+                T::leaving(data);
+                T::unbind(device, data);
+                return Err(error);
+            }
             Ok(0)
         })
     }
@@ -111,6 +126,9 @@ impl<T: Driver> Adapter<T> {
         let device = unsafe { Device::from_raw(raw) };
         // SAFETY: The probe stored the data, which is dropped after this call.
         let data = unsafe { DriverData::<T>::pinned(device.as_raw_device()) };
+        T::leaving(data);
+        // SAFETY: The probe added these.
+        unsafe { bindings::device_remove_groups(device.as_raw_device(), T::ATTRIBUTES.as_ptr()) };
         T::unbind(device, data);
     }
 }
@@ -209,8 +227,8 @@ impl<T: Driver> DriverData<T> {
     }
 }
 
-// SAFETY: The attributes of a bound device exist from after the probe to before the remove, and the
-// data for longer.
+// SAFETY: The attributes of a bound device exist from the end of the probe to the beginning of the remove, and
+// the data for longer.
 unsafe impl<T: Driver> Owner for DriverData<T> {
     type Target = T::Data;
 

@@ -136,20 +136,8 @@ impl Pool {
     ) -> Result<Arc<Self>> {
         let region = allocate(owner, id, range, purpose.flags())?;
         // Nobody else makes devices of memory that is not there, or takes away those that wait for some.
-        for name in [c"create", c"delete"] {
-            let file = bindings::attribute {
-                name: name.as_char_ptr(),
-                ..pin_init::zeroed()
-            };
-            // SAFETY: The owner has the folder; the file is found by its name. Whoever is inside is waited for.
-            unsafe {
-                bindings::sysfs_remove_file_from_group(
-                    &raw mut (*raw(owner)).kobj,
-                    &raw const file,
-                    c"dax_region".as_char_ptr(),
-                );
-            }
-        }
+        remove_file(owner, c"create");
+        remove_file(owner, c"delete");
         let devices = Devices {
             // INVARIANT: The region goes when the owner is unbound, after `end_pool()`, which waits for the lock.
             region: NonNull::new(region),
@@ -260,6 +248,29 @@ impl Purpose {
             Self::SystemRam => IORESOURCE_DAX_KMEM,
             Self::Mapping => 0,
         }
+    }
+}
+
+/// Lets nobody make more devices in the region that `owner` is, which must be in the system meanwhile.
+pub fn make_no_more(owner: &Device) {
+    // `delete` stays: whoever is inside may wait for the owner's lock.
+    remove_file(owner, c"create");
+}
+
+/// Takes the file `name` of a DAX region away, if it has it, and waits for whoever is inside. `owner` must be in
+/// the system meanwhile.
+fn remove_file(owner: &Device, name: &CStr) {
+    let file = bindings::attribute {
+        name: name.as_char_ptr(),
+        ..pin_init::zeroed()
+    };
+    // SAFETY: The owner is in the system, so that it has a folder; the file is found by its name.
+    unsafe {
+        bindings::sysfs_remove_file_from_group(
+            &raw mut (*raw(owner)).kobj,
+            &raw const file,
+            c"dax_region".as_char_ptr(),
+        );
     }
 }
 

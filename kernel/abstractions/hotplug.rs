@@ -5,7 +5,10 @@
 //! C header: [`include/linux/memory_hotplug.h`](srctree/include/linux/memory_hotplug.h)
 
 use super::bindings;
-use core::ops::Range;
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
 use kernel::{
     error::{
         from_err_ptr,
@@ -13,6 +16,7 @@ use kernel::{
     },
     page::PAGE_SIZE,
     prelude::*,
+    sync::Arc,
     time::{
         msecs_to_jiffies,
         Jiffies, //
@@ -137,19 +141,6 @@ impl Drop for Group {
     }
 }
 
-/// Takes the memory of all `ranges` offline in the order given, then removes it: all or nothing.
-///
-/// The kernel tries to bring back online what it took offline before a failure.
-///
-/// # Errors
-///
-/// `EBUSY`: memory is in use and cannot be moved. `EINTR`: a signal ended the wait for it.
-pub fn offline_and_remove(ranges: &[Range<u64>]) -> Result {
-    let (list, count) = list(ranges)?;
-    // SAFETY: `list` holds `count` ranges, which the kernel checks.
-    to_result(unsafe { bindings::offline_and_remove_memory_ranges(list.as_ptr(), count) })
-}
-
 /// For how many seconds it is waited for memory that does not move, where nobody can send a signal.
 pub const PATIENCE: c_uint = 15;
 
@@ -165,40 +156,114 @@ pub fn signals_reach_current() -> bool {
     unsafe { bindings::memory_signals_reach_current() }
 }
 
-/// The same as [`offline_and_remove`], where the signals of the current task do not reach.
+/// What ends the wait for memory that does not move.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    /// That nothing moved for so many seconds; `None`: nothing of the kind.
+    pub patience: Option<c_uint>,
+    /// A signal of the current task. A rollback after a signal would be ended by the very signal that made it
+    /// necessary.
+    pub signals: bool,
+}
+
+/// Memory that is taken offline in a given order and then removed, all of it or none, by a thread of its own.
 ///
-/// A rollback after a signal would otherwise be interrupted by the very signal that made it
-/// necessary: the kernel gives up an offline as long as one is pending. On the other hand it never
-/// gives up without one. So this does when `progress` has been the same for `patience` seconds.
+/// The kernel never gives up on memory that does not move without a signal, and gives up as long as one is
+/// pending. The thread gets one when there is a reason, and no other. The kernel tries to bring back online what
+/// it took offline before.
 ///
-/// # Errors
+/// # Invariants
 ///
-/// `EBUSY`: memory is in use and cannot be moved. `ETIMEDOUT`: there was no progress.
-pub fn offline_and_remove_unsignalled<P: PartialEq>(
-    ranges: &[Range<u64>],
-    patience: c_uint,
-    progress: impl Fn() -> P,
-) -> Result {
-    let (list, count) = list(ranges)?;
-    // SAFETY: `list` holds `count` ranges, which the kernel checks, until the removal has ended.
-    let removal = from_err_ptr(unsafe { bindings::memory_removal_begin(list.as_ptr(), count) })?;
-    let mut seen = None;
-    let mut gave_up = false;
-    // To look takes a while where there is much memory: it is not done where all goes well.
-    let half = patience.div_ceil(2);
-    // SAFETY: The removal has begun, and not ended.
-    while !unsafe { bindings::memory_removal_wait(removal, half) } {
-        let now = Some(progress());
-        if now == seen {
-            gave_up = true;
-            // SAFETY: As above.
-            unsafe { bindings::memory_removal_interrupt(removal) };
-        }
-        seen = now;
+/// `removal` has begun, and not ended; it works on `_ranges`.
+pub struct Removal {
+    removal: NonNull<bindings::memory_removal>,
+    _ranges: KVec<bindings::range>,
+}
+
+// SAFETY: The thread, and what is waited for, have locks of their own.
+unsafe impl Send for Removal {}
+// SAFETY: As above.
+unsafe impl Sync for Removal {}
+
+impl Removal {
+    /// Begins to take the memory of all `ranges` away.
+    pub fn begin(ranges: &[Range<u64>]) -> Result<Arc<Self>> {
+        let (list, count) = list(ranges)?;
+        // Nothing fails once it has begun.
+        Arc::init(
+            try_init!(Self {
+                // INVARIANT: The ranges are on the heap, and dropped after the removal has ended.
+                removal: {
+                    // SAFETY: `list` holds `count` ranges, which the kernel checks, until the removal has ended.
+                    let removal = unsafe { bindings::memory_removal_begin(list.as_ptr(), count) };
+                    NonNull::new(from_err_ptr(removal)?).ok_or(ENOMEM)?
+                },
+                _ranges: list,
+            }? Error),
+            GFP_KERNEL,
+        )
     }
-    // SAFETY: As above; it is done, and not used any more.
-    let result = to_result(unsafe { bindings::memory_removal_end(removal) });
-    result.map_err(|error| if gave_up { ETIMEDOUT } else { error })
+
+    /// Has it end as soon as may be.
+    pub fn interrupt(&self) {
+        // SAFETY: The type's invariant.
+        unsafe { bindings::memory_removal_interrupt(self.removal.as_ptr()) };
+    }
+
+    /// Waits for its end. Within `limits` that comes by itself; beyond, it is interrupted. `progress` is another
+    /// value whenever something has moved; it is asked for only when it takes long.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`: memory is in use and cannot be moved. `ETIMEDOUT`: there was no progress. `EINTR`: a signal came,
+    /// or somebody else interrupted it.
+    pub fn wait<P: PartialEq>(&self, limits: Limits, progress: impl Fn() -> P) -> Result {
+        let mut heeds_signals = limits.signals;
+        let mut cause = None;
+        let mut seen = None;
+        loop {
+            let seconds = match limits.patience {
+                // Looked at twice before it is over.
+                Some(patience) => patience.div_ceil(2),
+                None if heeds_signals => 0,
+                None => PATIENCE,
+            };
+            // SAFETY: The type's invariant.
+            let waited = to_result(unsafe {
+                bindings::memory_removal_wait(self.removal.as_ptr(), seconds, heeds_signals)
+            });
+            match waited {
+                Ok(()) => break,
+                Err(error) if error == EINTR => {
+                    heeds_signals = false;
+                    cause = cause.or(Some(EINTR));
+                    self.interrupt();
+                }
+                Err(_) if limits.patience.is_some() => {
+                    let now = Some(progress());
+                    if now == seen {
+                        cause = cause.or(Some(ETIMEDOUT));
+                        self.interrupt();
+                    }
+                    seen = now;
+                }
+                Err(_) => {}
+            }
+        }
+        // SAFETY: The type's invariant; it is done.
+        let result = to_result(unsafe { bindings::memory_removal_result(self.removal.as_ptr()) });
+        result.map_err(|error| match cause {
+            Some(cause) if error == EINTR => cause,
+            _ => error,
+        })
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        // SAFETY: The type's invariant; it is not used any more.
+        unsafe { bindings::memory_removal_end(self.removal.as_ptr()) };
+    }
 }
 
 /// The ranges, and how many they are, as the kernel wants them.

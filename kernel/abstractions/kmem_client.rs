@@ -11,17 +11,19 @@ use kernel::{
     device::Device,
     error::to_result,
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        AtomicFlag,
-        Full, //
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            AtomicFlag,
+            Full, //
+        },
     }, //
 };
 
 extern "C" {
     fn dax_kmem_claim(owner: *mut c_void, region: c_int, online_type: c_int) -> c_int;
     fn dax_kmem_refuse(owner: *mut c_void, region: c_int) -> c_int;
-    fn dax_kmem_status(owner: *mut c_void) -> c_int;
     fn dax_kmem_evict(owner: *mut c_void) -> c_int;
     fn dax_kmem_take_away(owner: *mut c_void, start: u64, end: u64) -> c_int;
     fn dax_kmem_give_up(owner: *mut c_void, start: u64, end: u64) -> c_int;
@@ -32,7 +34,6 @@ extern "C" {
 // The signatures that the other side has.
 const _: kmem_abi::Claim = dax_kmem_claim;
 const _: kmem_abi::Refuse = dax_kmem_refuse;
-const _: kmem_abi::OfOwner = dax_kmem_status;
 const _: kmem_abi::OfOwner = dax_kmem_evict;
 const _: kmem_abi::OfRange = dax_kmem_take_away;
 const _: kmem_abi::OfRange = dax_kmem_give_up;
@@ -41,9 +42,8 @@ const _: kmem_abi::Reclaim = dax_kmem_reclaim;
 
 /// A claim on the memory of the DAX devices of one owner; it ends when it is dropped.
 pub struct Claim {
-    /// The owner's address: a name, never followed.
-    owner: usize,
-    /// The owner may be gone, and its address be another's.
+    /// The claim is known by the owner's address, which must not become another's before it has ended.
+    owner: ARef<Device>,
     ended: AtomicFlag,
 }
 
@@ -51,36 +51,29 @@ impl Claim {
     /// Claims the memory of the DAX devices that `owner`, part of region `region`, will have: it
     /// comes online as `online_type` (`MMOP_*`) tells, and stays within that policy.
     pub fn new(owner: &Device, region: c_int, online_type: u8) -> Result<Self> {
-        let owner: *mut c_void = raw(owner).cast();
         // SAFETY: `kmem` compares the owner's address and does not follow it.
-        to_result(unsafe { dax_kmem_claim(owner, region, online_type.into()) })?;
+        to_result(unsafe { dax_kmem_claim(key(owner), region, online_type.into()) })?;
         Ok(Self::on(owner))
     }
 
     /// Claims the memory of the DAX devices that `owner`, part of region `region`, will have, so that
     /// it never becomes System RAM.
     pub fn refusal(owner: &Device, region: c_int) -> Result<Self> {
-        let owner: *mut c_void = raw(owner).cast();
         // SAFETY: As in `new()`.
-        to_result(unsafe { dax_kmem_refuse(owner, region) })?;
+        to_result(unsafe { dax_kmem_refuse(key(owner), region) })?;
         Ok(Self::on(owner))
     }
 
-    fn on(owner: *mut c_void) -> Self {
+    fn on(owner: &Device) -> Self {
         Self {
-            owner: owner as usize,
+            owner: owner.into(),
             ended: AtomicFlag::new(false),
         }
     }
 
-    fn owner(&self) -> *mut c_void {
-        self.owner as *mut c_void
-    }
-
-    /// Whether `kmem` took the device, or why not.
-    pub fn status(&self) -> Result {
-        // SAFETY: As in `new()`.
-        to_result(unsafe { dax_kmem_status(self.owner()) })
+    /// The device whose DAX devices have the memory.
+    pub fn owner(&self) -> &Device {
+        &self.owner
     }
 
     /// Takes all memory away, and lets none come back.
@@ -89,7 +82,7 @@ impl Claim {
             return Ok(());
         }
         // SAFETY: As in `new()`.
-        to_result(unsafe { dax_kmem_evict(self.owner()) })
+        to_result(unsafe { dax_kmem_evict(key(&self.owner)) })
     }
 
     /// Takes away the memory of the device that has `range`, and lets none come back if that works. Otherwise
@@ -100,7 +93,7 @@ impl Claim {
     /// `EBUSY` and others: it is in use.
     pub fn take_away(&self, range: &Range<u64>) -> Result {
         // SAFETY: As in `new()`.
-        to_result(unsafe { dax_kmem_take_away(self.owner(), range.start, range.end) })
+        to_result(unsafe { dax_kmem_take_away(key(&self.owner), range.start, range.end) })
     }
 
     /// The contents of `range` are lost: takes away what it can, for good, and has the users of the rest told.
@@ -110,7 +103,7 @@ impl Claim {
     /// `EBUSY` and others: some stays.
     pub fn give_up(&self, range: &Range<u64>) -> Result {
         // SAFETY: As in `new()`.
-        to_result(unsafe { dax_kmem_give_up(self.owner(), range.start, range.end) })
+        to_result(unsafe { dax_kmem_give_up(key(&self.owner), range.start, range.end) })
     }
 
     /// Whether the claim has ended.
@@ -128,7 +121,7 @@ impl Claim {
             return Ok(());
         }
         // SAFETY: As in `new()`.
-        to_result(unsafe { dax_kmem_unclaim(self.owner()) })
+        to_result(unsafe { dax_kmem_unclaim(key(&self.owner)) })
     }
 }
 
@@ -137,6 +130,10 @@ impl Drop for Claim {
         // Whoever cares for what stays behind has ended the claim before.
         let _ = self.end();
     }
+}
+
+fn key(owner: &Device) -> *mut c_void {
+    raw(owner).cast()
 }
 
 /// Tries once more to take away what stayed behind in `range`.

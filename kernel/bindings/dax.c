@@ -4,6 +4,7 @@
 #include <linux/dax.h>
 #include <linux/device.h>
 #include <linux/fs.h>
+#include <linux/jiffies.h>
 #include <linux/kref.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
@@ -111,15 +112,34 @@ bool dev_dax_close(struct dev_dax *dev_dax, const struct file_operations **befor
 	return !in_use;
 }
 
-/* Lets nobody open the device any more, whoever has. */
-void dev_dax_shut(struct dev_dax *dev_dax)
+/*
+ * Has every driver refuse the device from here on, as one that is being removed. The
+ * driver that has it keeps it.
+ */
+void dev_dax_retire(struct dev_dax *dev_dax)
 {
 	struct device *dev = &dev_dax->dev;
 
 	device_lock(dev);
-	if (dev->driver)
+	kill_device(dev);
+	device_unlock(dev);
+}
+
+/*
+ * Lets nobody open the device any more, whoever has. Returns whether somebody may
+ * have: without a driver it could not be opened.
+ */
+bool dev_dax_shut(struct dev_dax *dev_dax)
+{
+	struct device *dev = &dev_dax->dev;
+	bool bound;
+
+	device_lock(dev);
+	bound = dev->driver;
+	if (bound)
 		WRITE_ONCE(dev_dax_cdev(dev_dax)->ops, &closed);
 	device_unlock(dev);
+	return bound;
 }
 
 /*
@@ -155,13 +175,20 @@ void dev_dax_reopen(struct dev_dax *dev_dax, const struct file_operations *befor
 
 /*
  * Waits for those who tried to open a closed device and are just being refused:
- * the next driver makes the character device anew, over their references.
+ * the next driver makes the character device anew, over their references. There
+ * is no event of it. Returns false where somebody is still there after a while.
  */
-void dev_dax_wait_for_latecomers(struct dev_dax *dev_dax)
+bool dev_dax_wait_for_latecomers(struct dev_dax *dev_dax)
 {
+	unsigned long deadline = jiffies + 5 * HZ;
+
 	while (!READ_ONCE(dev_dax->dev.driver) &&
-	       kref_read(&dev_dax_cdev(dev_dax)->kobj.kref))
+	       kref_read(&dev_dax_cdev(dev_dax)->kobj.kref)) {
+		if (time_after(jiffies, deadline))
+			return false;
 		schedule_timeout_uninterruptible(1);
+	}
+	return true;
 }
 
 /*

@@ -11,10 +11,11 @@ struct file_operations;
 
 struct device_driver *dev_dax_driver_get(struct dev_dax *dev_dax);
 bool dev_dax_close(struct dev_dax *dev_dax, const struct file_operations **before);
-void dev_dax_shut(struct dev_dax *dev_dax);
+void dev_dax_retire(struct dev_dax *dev_dax);
+bool dev_dax_shut(struct dev_dax *dev_dax);
 bool dev_dax_revoke(struct dev_dax *dev_dax);
 void dev_dax_reopen(struct dev_dax *dev_dax, const struct file_operations *before);
-void dev_dax_wait_for_latecomers(struct dev_dax *dev_dax);
+bool dev_dax_wait_for_latecomers(struct dev_dax *dev_dax);
 
 int dev_dax_fix_ranges(struct dev_dax *dev_dax);
 

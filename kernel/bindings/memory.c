@@ -12,6 +12,7 @@
 #include <linux/range.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/workqueue.h>
 
 #include "memory.h"
 
@@ -97,16 +98,22 @@ struct memory_removal {
 	unsigned int count;
 	struct task_struct *thread;
 	struct completion done;
+	bool interrupted;
+	int result;
 };
 
 static int memory_removal_thread(void *argument)
 {
 	struct memory_removal *removal = argument;
-	int rc;
 
 	allow_signal(SIGINT);
-	rc = offline_and_remove_memory_ranges(removal->ranges, removal->count);
-	complete(&removal->done);
+	/* A signal that came before that is lost. */
+	if (READ_ONCE(removal->interrupted))
+		removal->result = -EINTR;
+	else
+		removal->result = offline_and_remove_memory_ranges(removal->ranges,
+								   removal->count);
+	complete_all(&removal->done);
 	/* The thread's end is waited for: it runs code of this module. */
 	for (;;) {
 		set_current_state(TASK_IDLE);
@@ -115,13 +122,32 @@ static int memory_removal_thread(void *argument)
 		schedule();
 	}
 	__set_current_state(TASK_RUNNING);
-	return rc;
+	return 0;
+}
+
+struct memory_removal_creation {
+	struct work_struct work;
+	struct memory_removal *removal;
+};
+
+/*
+ * Whoever makes a thread waits for it, and gives up where he was killed. But what
+ * somebody has begun is undone after he was killed as well. Nobody kills a worker.
+ */
+static void memory_removal_create(struct work_struct *work)
+{
+	struct memory_removal_creation *creation =
+		container_of(work, struct memory_removal_creation, work);
+	struct memory_removal *removal = creation->removal;
+
+	removal->thread = kthread_create(memory_removal_thread, removal, "kmem-removal");
 }
 
 /* The ranges must stay until memory_removal_end(). */
 struct memory_removal *memory_removal_begin(const struct range *ranges, unsigned int count)
 {
 	struct memory_removal *removal = kzalloc_obj(*removal);
+	struct memory_removal_creation creation = { .removal = removal };
 	struct task_struct *thread;
 
 	if (!removal)
@@ -129,34 +155,53 @@ struct memory_removal *memory_removal_begin(const struct range *ranges, unsigned
 	removal->ranges = ranges;
 	removal->count = count;
 	init_completion(&removal->done);
-	thread = kthread_create(memory_removal_thread, removal, "kmem-removal");
+	INIT_WORK_ONSTACK(&creation.work, memory_removal_create);
+	queue_work(system_dfl_wq, &creation.work);
+	flush_work(&creation.work);
+	destroy_work_on_stack(&creation.work);
+	thread = removal->thread;
 	if (IS_ERR(thread)) {
 		kfree(removal);
 		return ERR_CAST(thread);
 	}
-	removal->thread = thread;
 	wake_up_process(thread);
 	return removal;
 }
 
-/* Returns whether it is done. */
-bool memory_removal_wait(struct memory_removal *removal, unsigned int seconds)
+/*
+ * Returns 0 once it is done, -ETIMEDOUT after so many seconds (0: never), and
+ * -EINTR where a signal came to whoever waits, if he heeds signals.
+ */
+int memory_removal_wait(struct memory_removal *removal, unsigned int seconds, bool heeds_signals)
 {
-	return wait_for_completion_timeout(&removal->done, seconds * HZ);
+	long timeout = seconds ? (long)seconds * HZ : MAX_SCHEDULE_TIMEOUT;
+
+	if (heeds_signals)
+		timeout = wait_for_completion_interruptible_timeout(&removal->done, timeout);
+	else
+		timeout = wait_for_completion_timeout(&removal->done, timeout);
+	if (timeout < 0)
+		return -EINTR;
+	return timeout ? 0 : -ETIMEDOUT;
 }
 
 void memory_removal_interrupt(struct memory_removal *removal)
 {
+	WRITE_ONCE(removal->interrupted, true);
 	send_sig(SIGINT, removal->thread, 1);
 }
 
-/* To be called once it is done. Returns what came of it. */
-int memory_removal_end(struct memory_removal *removal)
+/* To be called once it is done. */
+int memory_removal_result(const struct memory_removal *removal)
 {
-	int rc = kthread_stop(removal->thread);
+	return removal->result;
+}
 
+/* Waits until it is done. */
+void memory_removal_end(struct memory_removal *removal)
+{
+	kthread_stop(removal->thread);
 	kfree(removal);
-	return rc;
 }
 
 struct memory_dev_type *memory_tier_type_get(int node)

@@ -28,9 +28,10 @@ unsigned long memory_used_pages(u64 start, u64 size);
 
 bool memory_signals_reach_current(void);
 struct memory_removal *memory_removal_begin(const struct range *ranges, unsigned int count);
-bool memory_removal_wait(struct memory_removal *removal, unsigned int seconds);
+int memory_removal_wait(struct memory_removal *removal, unsigned int seconds, bool heeds_signals);
 void memory_removal_interrupt(struct memory_removal *removal);
-int memory_removal_end(struct memory_removal *removal);
+int memory_removal_result(const struct memory_removal *removal);
+void memory_removal_end(struct memory_removal *removal);
 
 struct memory_dev_type *memory_tier_type_get(int node);
 void memory_tier_types_put(void);

@@ -10,6 +10,7 @@
 #include <linux/log2.h>
 #include <linux/string.h>
 #include <linux/wait_bit.h>
+#include <linux/workqueue.h>
 #include <cxlmem.h>
 #include <cxl.h>
 
@@ -169,6 +170,33 @@ int region_shown(struct cxl_region *cxlr, const char *name, u64 *value)
 		rc = kstrtou64(page, 0, value);
 	free_page((unsigned long)page);
 	return rc;
+}
+
+struct region_question {
+	struct work_struct work;
+	struct cxl_region *cxlr;
+	const char *name;
+	u64 *value;
+	int rc;
+};
+
+static void region_ask(struct work_struct *work)
+{
+	struct region_question *question = container_of(work, struct region_question, work);
+
+	question->rc = region_shown(question->cxlr, question->name, question->value);
+}
+
+/* The same, by a worker: the core's lock is waited for whatever signals there are. */
+int region_shown_unsignalled(struct cxl_region *cxlr, const char *name, u64 *value)
+{
+	struct region_question question = { .cxlr = cxlr, .name = name, .value = value };
+
+	INIT_WORK_ONSTACK(&question.work, region_ask);
+	queue_work(system_dfl_wq, &question.work);
+	flush_work(&question.work);
+	destroy_work_on_stack(&question.work);
+	return question.rc;
 }
 
 struct cxl_memdev *endpoint_decoder_memdev(struct cxl_endpoint_decoder *cxled)

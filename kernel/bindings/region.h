@@ -25,6 +25,7 @@ struct cxl_decoder *region_foreign_decoder(struct cxl_region *cxlr, int n);
 bool decoder_lock(struct cxl_decoder *cxld);
 void decoder_unlock(struct cxl_decoder *cxld);
 int region_shown(struct cxl_region *cxlr, const char *name, u64 *value);
+int region_shown_unsignalled(struct cxl_region *cxlr, const char *name, u64 *value);
 int region_register_edac(struct cxl_region *cxlr);
 bool region_translates_addresses(const struct cxl_region *cxlr);
 

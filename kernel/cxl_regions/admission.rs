@@ -68,8 +68,11 @@ pub fn admit(region: &Region, driver: RegionDriver) -> Result<Admitted> {
         PartitionMode::Ram | PartitionMode::Pmem => None,
     };
     let range = region.range()?;
+    // A region that is refused keeps what it had to leave behind as it is.
+    hmem::leaves(log, &range)?;
     let left = match holds::reclaim(&range) {
         Ok(()) => None,
+        Err(error) if error == EINTR => return Err(error),
         // What came extent by extent is not to be taken up as a whole.
         Err(_) if capacity.is_some() => None,
         Err(_) => holds::policy_left_in(&range)?,
@@ -83,6 +86,5 @@ pub fn admit(region: &Region, driver: RegionDriver) -> Result<Admitted> {
         );
         return Err(EBUSY);
     }
-    hmem::leaves(log, &range)?;
     Ok(Admitted { left, capacity })
 }

@@ -86,6 +86,7 @@ fn plug(sysram: &Subregion<SysramRegion>, policy: OnlineType) -> Result<Plugged>
     let hold = holds::take(region, sysram.range(), claim, policy, sysram.capacity())?;
     match dax_region.add() {
         Ok(dax_region) => {
+            hold.devices_are_there(true);
             // The stock driver's `dax_regionN` is right below the region: libcxl looks there.
             let linked = Link::new((*region).as_ref(), dax_region.as_ref());
             match linked.and_then(|link| Ok((link, open(sysram, &dax_region, &hold)?))) {
@@ -110,9 +111,9 @@ fn plug(sysram: &Subregion<SysramRegion>, policy: OnlineType) -> Result<Plugged>
 
 /// Checks that the memory is there, or sees to it that it comes.
 fn open(sysram: &SysramRegion, dax_region: &DaxRegion, hold: &Arc<Hold>) -> Result<Option<Open>> {
-    // Adding a device does not tell whether its driver took it.
+    dax_region.outcome()?;
     let Some((memdev, span)) = sysram.capacity() else {
-        return hold.status().map(|()| None);
+        return Ok(None);
     };
     let pool = dax_region.pool().ok_or(ENXIO)?;
     let user = User::Kmem(hold.clone());
@@ -129,6 +130,7 @@ fn unplug(open: Option<Open>, dax_region: Registered<DaxRegion>, hold: &Arc<Hold
     // First the memory, as long as everything that belongs to it is there. What cannot go stays
     // behind, and the hold with it.
     hold.evict();
+    hold.devices_are_there(false);
     drop(dax_region);
     holds::give_back(hold);
     if let Some(open) = open {

@@ -20,6 +20,7 @@ use crate::abstractions::{
 };
 use core::ops::Range;
 use kernel::{
+    device::Device,
     new_mutex,
     prelude::*,
     sync::{
@@ -34,6 +35,9 @@ pub struct DaxRegion {
     id: c_int,
     range: Range<u64>,
     contents: Contents,
+    /// What came of the probe; `None` before there was one.
+    #[pin]
+    outcome: Mutex<Option<Result>>,
     #[pin]
     pool: Mutex<Option<Arc<Pool>>>,
 }
@@ -54,8 +58,28 @@ impl DaxRegion {
             id,
             range,
             contents,
+            outcome <- new_mutex!(None),
             pool <- new_mutex!(None),
         })
+    }
+
+    /// Whether the driver took it, and `kmem` its device, or why not: adding a device does not tell.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO`: nobody tried. Those of the probe.
+    pub fn outcome(&self) -> Result {
+        self.outcome.lock().unwrap_or(Err(ENXIO))
+    }
+
+    /// Makes the DAX region.
+    fn begin(&self, owner: &Device) -> Result {
+        let purpose = Purpose::SystemRam;
+        if self.contents == Contents::Whole {
+            return dax_region::add(owner, self.id, &self.range, purpose, "kmem");
+        }
+        *self.pool.lock() = Some(Pool::begin(owner, self.id, &self.range, purpose)?);
+        Ok(())
     }
 
     /// Where its devices are made, if they come and go, and the driver has it.
@@ -81,13 +105,9 @@ impl subregion::Driver for DaxRegionDriver {
     const BOUND_BY_USERS: bool = false;
 
     fn probe(device: &Subregion<DaxRegion>) -> Result {
-        let purpose = Purpose::SystemRam;
-        let (owner, id, range) = (device.as_ref(), device.id, &device.range);
-        if device.contents == Contents::Whole {
-            return dax_region::add(owner, id, range, purpose, "kmem");
-        }
-        *device.pool.lock() = Some(Pool::begin(owner, id, range, purpose)?);
-        Ok(())
+        let result = device.begin(device.as_ref());
+        *device.outcome.lock() = Some(result);
+        result
     }
 
     fn unbind(device: &Subregion<DaxRegion>) {

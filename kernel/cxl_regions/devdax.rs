@@ -36,7 +36,6 @@ use crate::{
 };
 use core::fmt::Write;
 use kernel::{
-    device::Device,
     module::this_module,
     new_mutex,
     prelude::*,
@@ -59,8 +58,6 @@ pub struct Bound {
     _dax_region: Registered<DevdaxRegion>,
     // Until no DAX device is left that could be given to `kmem`.
     _refusal: Claim,
-    // The refusal is known by the device's address, which must not become another's before.
-    _address: ARef<Device>,
     _services: Services,
     _module: ModuleRef,
 }
@@ -95,13 +92,10 @@ fn bind(region: &Region) -> Result<Bound> {
             binding <- new_mutex!(Binding::Waiting(None)),
         }),
     )?;
-    let address: &Device = dax_region.as_ref();
-    let address = address.into();
     let refusal = Claim::refusal(dax_region.as_ref(), region.id())?;
     Ok(Bound {
         _dax_region: dax_region.add()?,
         _refusal: refusal,
-        _address: address,
         _services: services,
         _module: module,
     })

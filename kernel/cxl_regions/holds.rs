@@ -19,6 +19,7 @@ use crate::{
                 Region, //
             },
         },
+        dax_device,
         dax_region,
         global::Lifetime,
         kmem_client::{
@@ -72,6 +73,9 @@ pub struct Hold {
     capacity: Option<(u64, Span)>,
     #[pin]
     decoders: Mutex<Option<DecoderLock>>,
+    /// Whether the claim's owner is in the system, and may have DAX devices.
+    #[pin]
+    devices: Mutex<bool>,
     gave_up: AtomicFlag,
     _module: ModuleRef,
 }
@@ -82,9 +86,10 @@ impl Hold {
         &self.range
     }
 
-    /// Whether `kmem` took the memory, or why not.
-    pub fn status(&self) -> Result {
-        self.claim.status()
+    /// The claim's owner is in the system from now on, or about to leave it.
+    pub fn devices_are_there(&self, there: bool) {
+        // Whoever works on the devices is waited for.
+        *self.devices.lock() = there;
     }
 
     /// Takes all memory away for good; if that works, the decoders are free to go.
@@ -99,6 +104,7 @@ impl Hold {
         // The addresses tell the truth, whatever the claim knows of: memory that stayed behind earlier
         // is none of it, and neither is memory that is just being added.
         if !dax_region::is_system_ram(&self.range) {
+            self.end_mappings();
             self.release_decoders();
         } else if let Err(error) = result {
             self.gave_up.store(true, Relaxed);
@@ -138,10 +144,23 @@ impl Hold {
             .capacity
             .filter(|(device, own)| *device == serial && own.overlaps(span))?;
         let physical = |address: u64| {
-            let offset = address.clamp(own.start(), own.last()).checked_sub(own.start())?;
+            let offset = address
+                .clamp(own.start(), own.last())
+                .checked_sub(own.start())?;
             self.range.start.checked_add(offset)
         };
         Some(physical(span.start())?..physical(span.last())?.checked_add(1)?)
+    }
+
+    /// Takes devices that somebody gave to another driver than `kmem` from that: what is mapped reads garbage, and
+    /// loses what is written, once the decoders are taken down. No driver gets a device from here on.
+    fn end_mappings(&self) {
+        let there = self.devices.lock();
+        if *there {
+            let owner = self.claim.owner();
+            dax_region::make_no_more(owner);
+            dax_device::release_all(owner, Some("kmem"));
+        }
     }
 
     fn release_decoders(&self) {
@@ -193,6 +212,7 @@ pub fn take(
             policy,
             capacity: capacity.map(|(memdev, span)| (memdev.serial(), *span)),
             decoders <- new_mutex!(None),
+            devices <- new_mutex!(false),
             gave_up: AtomicFlag::new(false),
             _module: ModuleRef::new(this_module::<crate::LocalModule>())?,
         }),
@@ -204,7 +224,7 @@ pub fn take(
     holds.retain(|other| left.as_ref().is_none_or(|left| !Arc::ptr_eq(other, left)));
     drop(holds);
     let lock = left.and_then(|left| left.decoders.lock().take());
-    *hold.decoders.lock() = Some(lock.unwrap_or_else(|| region.lock_decoders()));
+    *hold.decoders.lock() = Some(lock.unwrap_or_else(|| suspects::lock(region)));
     if let Err(error) = watch::ensure_kept(region, &hold.dependencies) {
         give_back(&hold);
         return Err(error);
@@ -242,7 +262,7 @@ pub fn policy_left_in(range: &Range<u64>) -> Result<Option<OnlineType>> {
 ///
 /// # Errors
 ///
-/// `EBUSY` and others: some memory is still in use.
+/// `EINTR`: a signal came. `EBUSY` and others: some memory is still in use.
 pub fn reclaim(range: &Range<u64>) -> Result {
     kmem_client::reclaim(range)?;
     while let Some(hold) =
@@ -272,7 +292,7 @@ pub fn bound(region: &Region) {
     if let Ok(Some(hold)) = left_below(region) {
         let mut decoders = hold.decoders.lock();
         if !decoders.as_ref().is_some_and(|lock| lock.is_of(region)) {
-            *decoders = Some(suspects::acquit(region).unwrap_or_else(|| region.lock_decoders()));
+            *decoders = Some(suspects::lock(region));
         }
     }
 }

@@ -20,9 +20,10 @@ use crate::{
             Closed,
             DaxDriver, //
         },
+        dax_region,
         global::Lifetime,
     },
-    global_mutex,
+    global_mutex, suspects,
     watch::{
         self,
         Keeper, //
@@ -78,7 +79,7 @@ impl Mappable {
     /// `ENXIO`: somebody is just taking the decoders down. `EINTR`: a signal came meanwhile. `ENOMEM`.
     pub fn begin(region: &Region, owner: &Device, mode: DaxMode) -> Result<Arc<Self>> {
         let dependencies = region.dependencies()?;
-        let lock = region.lock_decoders();
+        let lock = suspects::lock(region);
         let mappable = Arc::pin_init(
             pin_init!(Self {
                 owner: owner.into(),
@@ -107,7 +108,11 @@ impl Mappable {
     /// Takes the devices from their drivers, which ends all mappings, for good.
     fn release(&self) {
         let mut decoders = self.decoders.lock();
-        dax_device::release_all(&self.owner);
+        // The owner is in the system as long as the decoders are locked.
+        if decoders.is_some() {
+            dax_region::make_no_more(&self.owner);
+            dax_device::release_all(&self.owner, None);
+        }
         *decoders = None;
     }
 

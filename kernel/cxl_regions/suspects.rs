@@ -61,8 +61,9 @@ pub fn added(region: &Region) {
 
 /// Has every driver refuse a region that has decoders of another, or of memory that is not there.
 pub fn binding(region: &Region) {
-    // One that is not committed every driver refuses by itself.
-    if !region.is_committed().unwrap_or(false) {
+    // One that is not committed every driver refuses by itself. A signal is no reason not to look: the driver may
+    // find the core's lock free.
+    if !region.is_committed_unsignalled().unwrap_or(false) {
         return;
     }
     let is_static =
@@ -115,8 +116,14 @@ fn lock_foreign(region: &Region) {
     drop(acquit(region));
 }
 
+/// Locks the decoders of `region`, or takes over the lock that it has as a suspect: that would end with the last
+/// memory that stays behind.
+pub fn lock(region: &Region) -> DecoderLock {
+    acquit(region).unwrap_or_else(|| region.lock_decoders())
+}
+
 /// Suspects `region` no longer, and gives its lock away.
-pub fn acquit(region: &Region) -> Option<DecoderLock> {
+fn acquit(region: &Region) -> Option<DecoderLock> {
     let mut locked = LOCKED.lock().ok()?;
     let index = locked.regions.iter().position(|lock| lock.is_of(region))?;
     locked.regions.remove(index).ok()

@@ -46,8 +46,6 @@ pub enum Terms {
 struct Claim {
     owner: OwnerKey,
     terms: Terms,
-    /// What came of the device's probe; `None` before there was one.
-    status: Option<Result>,
     /// The memory is being taken away: none comes any more.
     evicted: bool,
     /// The memory of its devices: a region may be cut into several.
@@ -91,12 +89,6 @@ pub fn admit(owner: OwnerKey, memory: &Arc<Memory>) -> Result {
     admitted.unwrap_or(Ok(()))
 }
 
-/// Takes note of what came of a device's probe.
-pub fn probed(owner: OwnerKey, result: Result) {
-    // Without a claim nobody asks.
-    let _ = with(owner, |claim| claim.status = Some(result));
-}
-
 /// Takes note that a device left with all of its memory: its blocks may belong to another from now on.
 pub fn unbound(owner: OwnerKey, memory: &Arc<Memory>) {
     // Without a claim there is nothing to forget.
@@ -133,7 +125,6 @@ fn claim(owner: OwnerKey, terms: Terms) -> Result {
     let claim = Claim {
         owner,
         terms,
-        status: None,
         evicted: false,
         memory: KVec::new(),
     };
@@ -163,11 +154,7 @@ fn evict(owner: OwnerKey) -> Result {
 }
 
 /// Does `f` with the memory of each device that has some of `range`. The claims are not locked while memory moves.
-fn for_each_in(
-    owner: OwnerKey,
-    range: &Range<u64>,
-    f: impl Fn(&Arc<Memory>) -> Result,
-) -> Result {
+fn for_each_in(owner: OwnerKey, range: &Range<u64>, f: impl Fn(&Arc<Memory>) -> Result) -> Result {
     let mut list = KVec::new();
     with(owner, |claim| -> Result {
         for one in claim.memory.iter().filter(|memory| memory.holds(range)) {
@@ -212,14 +199,6 @@ export_symbol_gpl!(dax_kmem_refuse);
 
 /// See [`kmem_abi`].
 #[no_mangle]
-pub extern "C" fn dax_kmem_status(owner: *mut c_void) -> c_int {
-    let status = with(OwnerKey::of(owner), |claim| claim.status);
-    errno(status.and_then(|status| status.unwrap_or(Err(ENXIO))))
-}
-export_symbol_gpl!(dax_kmem_status);
-
-/// See [`kmem_abi`].
-#[no_mangle]
 pub extern "C" fn dax_kmem_evict(owner: *mut c_void) -> c_int {
     errno(evict(OwnerKey::of(owner)))
 }
@@ -261,7 +240,6 @@ export_symbol_gpl!(dax_kmem_reclaim);
 // The other side relies on these signatures.
 const _: kmem_abi::Claim = dax_kmem_claim;
 const _: kmem_abi::Refuse = dax_kmem_refuse;
-const _: kmem_abi::OfOwner = dax_kmem_status;
 const _: kmem_abi::OfOwner = dax_kmem_evict;
 const _: kmem_abi::OfRange = dax_kmem_take_away;
 const _: kmem_abi::OfRange = dax_kmem_give_up;

@@ -56,19 +56,19 @@ impl dax_driver::Driver for Kmem {
     fn probe(device: &Device) -> impl PinInit<Bound, Error> {
         // Memory moves only once there is room for what is known of it.
         try_pin_init!(Bound {
-            memory: {
-                let memory = bind(device);
-                let result = memory.as_ref().map_err(|error| *error);
-                claims::probed(device.owner(), result.map(|_| ()));
-                memory?
-            },
+            memory: bind(device)?,
         })
+    }
+
+    fn leaving(bound: Pin<&Bound>) {
+        bound.get_ref().memory.hurry();
     }
 
     fn unbind(device: &Device, bound: Pin<&Bound>) {
         let memory = &bound.get_ref().memory;
         let log = device.as_ref();
 
+        memory.hurry_no_more();
         memory.detach();
         match memory.leave() {
             Ok(()) => {

@@ -12,7 +12,9 @@ use crate::{
             self,
             BlockTruth,
             Group,
+            Limits,
             NodeMemoryType,
+            Removal,
             Reservations, //
         },
         module_ref::ModuleRef,
@@ -84,6 +86,15 @@ const ASKED_AGAIN: c_uint = 3;
 /// The same, for each block of memory whose contents are lost.
 const LOST: c_uint = 1;
 
+/// How long it is waited for the turn, and for memory that does not move.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// Until a signal comes, or the device is on its way out: somebody asked for it, and may ask again.
+    Request,
+    /// Until a signal comes, or nothing has moved for so many seconds.
+    Within(c_uint),
+}
+
 /// The memory of one DAX device.
 ///
 /// It outlives the binding when memory had to be left behind: somebody must know of it.
@@ -109,6 +120,11 @@ pub struct Memory {
     in_transition: AtomicFlag,
     /// No memory comes back: the device below is on its way out.
     frozen: AtomicFlag,
+    /// How many want requests to give way at this moment.
+    hurried: Atomic<i32>,
+    /// What a request is taking away at this moment.
+    #[pin]
+    removal: Mutex<Option<Arc<Removal>>>,
     /// Blocks with poisoned pages, which have to stay: see [`hotplug::poison_used`].
     #[pin]
     poisoned: Mutex<KVec<u64>>,
@@ -180,6 +196,8 @@ impl Memory {
                 last_requested: Atomic::new(0),
                 in_transition: AtomicFlag::new(false),
                 frozen: AtomicFlag::new(false),
+                hurried: Atomic::new(0),
+                removal <- new_mutex!(None),
                 poisoned <- new_mutex!(KVec::new()),
                 group,
                 _kind: kind,
@@ -244,9 +262,33 @@ impl Memory {
         *self.device.lock() = None;
     }
 
+    /// Has requests that are under way give way, and those that come: the device is on its way out. A request may wait
+    /// for memory that does not move for as long as its writer likes, and whoever unbinds a device waits for
+    /// its writers.
+    ///
+    /// [`Memory::hurry_no_more`] has to follow.
+    pub fn hurry(&self) {
+        self.hurried.add(1, Relaxed);
+        // Whoever is about to wait has looked by now, or will.
+        drop(self.plugged.lock());
+        self.turn.notify_all();
+        if let Some(removal) = &*self.removal.lock() {
+            removal.interrupt();
+        }
+    }
+
+    /// Ends what [`Memory::hurry`] began.
+    pub fn hurry_no_more(&self) {
+        self.hurried.add(-1, Relaxed);
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.hurried.load(Relaxed) != 0
+    }
+
     /// Brings the memory up for the first time.
     pub fn come_up(&self, online_type: OnlineType) -> Result {
-        self.carry_out(|run, journal| {
+        self.carry_out(Effort::Request, |run, journal| {
             self.ensure_not_frozen()?;
             let counts = engine::plug(run, journal, online_type)?;
             self.set_last_requested(Some(online_type).filter(|_| counts.online() != 0));
@@ -263,7 +305,7 @@ impl Memory {
     /// each case the memory is what it was before, or the log says that it could not be.
     pub fn request(&self, request: Request) -> Result {
         let policy = self.policy.map(|policy| policy.online_type);
-        self.carry_out(|run, journal| {
+        self.carry_out(Effort::Request, |run, journal| {
             if request != Request::Unplug {
                 self.ensure_not_frozen()?;
             }
@@ -282,13 +324,14 @@ impl Memory {
         }
     }
 
-    /// Takes all memory away.
-    pub fn unplug(&self) -> Result {
-        self.unplug_within(hotplug::PATIENCE)
+    /// Tries once more to take away memory that was left behind.
+    pub fn reclaim(&self) -> Result {
+        // Whoever asks has something else to do with the memory, and can ask again.
+        self.unplug(ASKED_AGAIN)
     }
 
-    fn unplug_within(&self, patience: c_uint) -> Result {
-        self.carry_out_within(patience, |run, journal| {
+    fn unplug(&self, patience: c_uint) -> Result {
+        self.carry_out(Effort::Within(patience), |run, journal| {
             engine::unplug(run, journal)?;
             self.set_last_requested(None);
             Ok(())
@@ -298,7 +341,10 @@ impl Memory {
     /// Takes all memory away, and lets none come back.
     pub fn evict(&self) -> Result {
         self.frozen.store(true, Relaxed);
-        self.unplug()
+        self.hurry();
+        let result = self.unplug(hotplug::PATIENCE);
+        self.hurry_no_more();
+        result
     }
 
     /// Takes all memory away, and lets none come back if that works. Otherwise it is as it was.
@@ -306,7 +352,7 @@ impl Memory {
         // Whoever asks for memory meanwhile is told that the device is on its way out, as it is.
         let before = self.frozen.xchg(true, Relaxed);
         // While memory goes offline, none comes anywhere in the system. Whoever asks asks again.
-        let result = self.unplug_within(ASKED_AGAIN);
+        let result = self.unplug(ASKED_AGAIN);
         if result.is_err() && !before {
             self.frozen.store(false, Relaxed);
         }
@@ -322,7 +368,7 @@ impl Memory {
     pub fn give_up(&self, lost: &Range<u64>) -> Result {
         self.frozen.store(true, Relaxed);
         let mut pages: u32 = 0;
-        self.carry_out_within(LOST, |run, journal| {
+        self.carry_out(Effort::Within(LOST), |run, journal| {
             engine::salvage(run, journal);
             for block in self.ledger.ranges().iter().flat_map(|blocks| blocks.iter()) {
                 let range = physical(Blocks::single(block));
@@ -382,7 +428,7 @@ impl Memory {
             None => self.counts().online() != 0,
             // Whoever evicts the memory waits for what cannot be moved: once is enough.
             Some(_) if self.frozen.load(Relaxed) => {
-                let _ = self.carry_out(|_, _| Ok(()));
+                let _ = self.carry_out(Effort::Within(hotplug::PATIENCE), |_, _| Ok(()));
                 !self.is_absent()
             }
             Some(_) => false,
@@ -390,7 +436,7 @@ impl Memory {
         if keep {
             Err(EBUSY)
         } else {
-            self.unplug()
+            self.unplug(hotplug::PATIENCE)
         }
     }
 
@@ -436,12 +482,15 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// `EINTR`: a signal came first. Memory may take long to move, and so may the turn. `ETIMEDOUT`:
-    /// nobody could send a signal, and whoever has the turn gets nowhere.
-    fn take_turn(&self) -> Result<Plugged> {
+    /// `EINTR`: a signal came first. Memory may take long to move, and so may the turn. `ENODEV`: requests have to
+    /// give way. `ETIMEDOUT`: nobody could send a signal, and whoever has the turn gets nowhere.
+    fn take_turn(&self, effort: Effort) -> Result<Plugged> {
         let mut plugged = self.plugged.lock();
         let mut seen = self.ledger.progress();
         loop {
+            if effort == Effort::Request && self.is_hurried() {
+                return Err(ENODEV);
+            }
             if let Some(plugged) = plugged.take() {
                 return Ok(plugged);
             }
@@ -462,28 +511,20 @@ impl Memory {
     }
 
     /// Runs a transition, and settles what it leaves.
-    fn carry_out<F>(&self, transition: F) -> Result
-    where
-        F: FnOnce(&mut Run<'_>, Journal<'_>) -> Result<(), Stop>,
-    {
-        self.carry_out_within(hotplug::PATIENCE, transition)
-    }
-
-    /// The same, with another patience.
-    fn carry_out_within<F>(&self, patience: c_uint, transition: F) -> Result
+    fn carry_out<F>(&self, effort: Effort, transition: F) -> Result
     where
         F: FnOnce(&mut Run<'_>, Journal<'_>) -> Result<(), Stop>,
     {
         let entries = Journal::entries_for(self.ledger.ranges());
         let mut storage = KVVec::from_elem(Entry::UNUSED, entries, GFP_KERNEL)?;
-        let mut plugged = ScopeGuard::new_with_data(self.take_turn()?, |plugged| {
+        let mut plugged = ScopeGuard::new_with_data(self.take_turn(effort)?, |plugged| {
             *self.plugged.lock() = Some(plugged);
             self.turn.notify_all();
         });
         let mut run = Run {
             memory: self,
             plugged: &mut plugged,
-            patience,
+            effort,
         };
         let journal = Journal::read(&run, &mut storage).ok_or(EINVAL)?;
 
@@ -564,8 +605,7 @@ impl Plugged {
 struct Run<'a> {
     memory: &'a Memory,
     plugged: &'a mut Plugged,
-    /// For how many seconds it waits for memory that does not move, where nobody can send a signal.
-    patience: c_uint,
+    effort: Effort,
 }
 
 impl Machine for Run<'_> {
@@ -629,19 +669,7 @@ impl Machine for Run<'_> {
                 .map_err(Error::from)?;
         }
         self.memory.ledger.take_last_offline();
-        let result = if purpose == Purpose::Transition && hotplug::signals_reach_current() {
-            hotplug::offline_and_remove(&ranges)
-        } else {
-            // A block that is full takes a while: its pages go one by one.
-            let used = || {
-                ranges.iter().fold(0_u64, |sum, range| {
-                    sum.saturating_add(hotplug::used_pages(range))
-                })
-            };
-            let progress = || (self.memory.ledger.progress(), used());
-            hotplug::offline_and_remove_unsignalled(&ranges, self.patience, progress)
-        };
-        match result {
+        match self.take_away(&ranges, purpose) {
             Ok(()) => {
                 pieces.for_each(|piece| self.note(piece, BlockState::Absent));
                 Ok(())
@@ -655,6 +683,43 @@ impl Machine for Run<'_> {
 }
 
 impl Run<'_> {
+    /// Takes what is in `ranges` away, in a thread of its own: whoever wants a request to give way, or waits for
+    /// memory that does not move, ends that thread's work and nothing else.
+    fn take_away(&self, ranges: &[Range<u64>], purpose: Purpose) -> Result {
+        let memory = self.memory;
+        let is_request = purpose == Purpose::Transition && self.effort == Effort::Request;
+        let patience = match self.effort {
+            Effort::Within(seconds) => Some(seconds),
+            Effort::Request if is_request && hotplug::signals_reach_current() => None,
+            Effort::Request => Some(hotplug::PATIENCE),
+        };
+        let limits = Limits {
+            patience,
+            signals: purpose == Purpose::Transition,
+        };
+        let removal = Removal::begin(ranges)?;
+        if is_request {
+            *memory.removal.lock() = Some(removal.clone());
+            // Whoever came before that did not find it.
+            if memory.is_hurried() {
+                removal.interrupt();
+            }
+        }
+        // A block that is full takes a while: its pages go one by one.
+        let used = || {
+            ranges.iter().fold(0_u64, |sum, range| {
+                sum.saturating_add(hotplug::used_pages(range))
+            })
+        };
+        let result = removal.wait(limits, || (memory.ledger.progress(), used()));
+        let finished = memory.removal.lock().take();
+        drop(finished);
+        if is_request && memory.is_hurried() && result == Err(EINTR) {
+            return Err(ENODEV);
+        }
+        result
+    }
+
     fn note(&self, piece: Blocks, state: BlockState) {
         for block in piece.iter() {
             self.memory.ledger.note(block, state);

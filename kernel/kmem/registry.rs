@@ -66,10 +66,10 @@ pub fn find_left_behind(
 ///
 /// # Errors
 ///
-/// `EBUSY` and others: some is still in use.
+/// `EINTR`: a signal came. `EBUSY` and others: some is still in use.
 pub fn reclaim(range: &Range<u64>) -> Result {
     while let Some(memory) = find(|memory| memory.is_left_behind_in(range))? {
-        memory.unplug()?;
+        memory.reclaim()?;
         forget(&memory);
         pr_info!("{}: memory left behind is gone\n", memory.label());
     }

@@ -196,6 +196,22 @@ impl Region {
         Ok(self.shown(c"commit")? != 0 && !needs_reset)
     }
 
+    /// The same, where signals of the current task do not reach.
+    pub fn is_committed_unsignalled(&self) -> Result<bool> {
+        let mut value = 0;
+        // SAFETY: The type's invariant; the name is a C string, and `value` is ours. The flag is an atomic bit.
+        unsafe {
+            let region = self.0.get();
+            let name = c"commit".as_char_ptr();
+            to_result(bindings::region_shown_unsignalled(
+                region,
+                name,
+                &raw mut value,
+            ))?;
+            Ok(value != 0 && !bindings::region_needs_reset(region))
+        }
+    }
+
     /// The decoders of the region that decode other addresses than the core gave it, one by one. Only for a
     /// committed region, before its driver is probed or in the probe.
     ///

@@ -381,7 +381,12 @@ impl Conversation {
         let listed = read_list(mailbox, &mut self.answer)?;
         let extents = listed.iter().copied();
         let is_memory = |span| holds::is_left_over(mailbox.memdev(), span);
-        if self.exchange.holdings_mut().adopt(&extents, is_memory).is_err() {
+        if self
+            .exchange
+            .holdings_mut()
+            .adopt(&extents, is_memory)
+            .is_err()
+        {
             dev_warn!(
                 mailbox.memdev().as_ref(),
                 "dynamic capacity: the device lists more extents than there is room for\n"

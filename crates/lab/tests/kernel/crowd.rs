@@ -153,6 +153,26 @@ fn users_of(region: &Region<'_>) -> Result<Vec<Writer>> {
     ])
 }
 
+/// Fails unless the device says what its blocks are, if it is with its driver: nobody changes anything any more.
+fn assert_told(guest: &Guest, region: &Region<'_>) -> Result<()> {
+    let Ok(state) = guest.read(&region.state()) else {
+        return Ok(());
+    };
+    let zones = region.zones()?;
+    let all = |wanted: &str| zones.iter().all(|zone| zone == wanted);
+    let words = [
+        ("absent", "unplugged"),
+        ("offline", "offline"),
+        ("Movable", "online_movable"),
+    ];
+    let word = words.iter().find(|(zone, _)| all(zone));
+    let wanted = word.map_or("mixed", |(_, word)| *word);
+    ensure(
+        state == wanted,
+        format!("the crowd left {zones:?}, and state reads '{state}'"),
+    )
+}
+
 /// Gives every device that has none its driver, whatever the crowd left.
 fn put_together(guest: &Guest, region: &Region<'_>) -> Result<()> {
     if ways::driver(guest, &region.name())?.is_none() {
@@ -217,6 +237,7 @@ fn files(guest: &Guest) -> Result<()> {
         ),
     )?;
     witness.stop()?;
+    assert_told(guest, &region)?;
     put_together(guest, &region)?;
     assert_whole(guest, &region)?;
     take_down(guest, region, before)

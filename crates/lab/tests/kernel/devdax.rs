@@ -92,9 +92,25 @@ pub fn tests() -> Vec<Test> {
                 way.name
             ),
             one(),
-            move |guest| torn_down(guest, way),
+            move |guest| torn_down(guest, way, |guest| devdax(guest, "0x100", "devdax")),
         ));
     }
+    let of_memdev = |way: &Way| way.name.starts_with("unbinding cxl_mem");
+    for way in ways::DECODERS.into_iter().filter(of_memdev) {
+        tests.push(Test::new(
+            format!(
+                "devdax: {} ends the mapping of a device that was system RAM before",
+                way.name
+            ),
+            one(),
+            move |guest| torn_down(guest, way, system_ram_before),
+        ));
+    }
+    tests.push(Test::new(
+        "devdax: a device that was taken from its driver with the memdev is given to no driver any more",
+        one(),
+        not_taken_again,
+    ));
     tests
 }
 
@@ -387,6 +403,15 @@ fn failing_switch(guest: &Guest) -> Result<()> {
         "the application lost its memory",
     )?;
     application.end()?;
+    // Somebody has it open, and has not mapped it. (The application had closed it.)
+    let refused = guest
+        .sh(&format!("exec 3<> {NODE}; echo fsdev > {mode}"))?
+        .failure()?;
+    ensure(
+        refused.contains("busy"),
+        format!("a device that is open was switched: {refused}"),
+    )?;
+    assert_devdax()?;
 
     // There is no such driver.
     guest.sh_ok("rmmod fsdev_dax 2>/dev/null; f=$(modinfo -n fsdev_dax) && mv $f $f.away")?;
@@ -568,10 +593,42 @@ fn crowd(guest: &Guest) -> Result<()> {
     mapped(guest)
 }
 
-fn torn_down(guest: &Guest, way: Way) -> Result<()> {
+/// A region that is system RAM under a policy, whose device somebody gave to applications instead.
+fn system_ram_before(guest: &Guest) -> Result<Region<'_>> {
+    let region = Region::sysram(guest, "0x100", "online_movable")?;
+    guest.sh_ok("daxctl reconfigure-device -m devdax -f dax0.0")?;
+    assert_driver(guest, "dax0.0", "device_dax")?;
+    region.assert_all("absent")?;
+    Ok(region)
+}
+
+/// Somebody gives the device to its driver again and again, while the memdev goes.
+fn not_taken_again(guest: &Guest) -> Result<()> {
+    let hardware = Hardware::find(guest)?;
+    for turn in 0..3 {
+        devdax(guest, "0x100", "devdax")?;
+        let script = format!(
+            "while [[ -e /sys/bus/dax/devices/dax0.0 ]]; do \
+             echo dax0.0 > {DAX_DRIVERS}/device_dax/bind && echo taken; done 2> /dev/null; true"
+        );
+        let somebody = guest.start(guest::program(&["bash", "-c", &script]))?;
+        hardware.unbind()?;
+        let taken = somebody.output(guest::HANG)?.success()?;
+        ensure(
+            taken.is_empty(),
+            format!("in turn {turn} the device was with its driver again: {taken}"),
+        )?;
+        hardware.settle()?;
+        hardware.bind()?;
+        discard_all(guest)?;
+    }
+    Ok(())
+}
+
+fn torn_down(guest: &Guest, way: Way, make: impl Fn(&Guest) -> Result<Region<'_>>) -> Result<()> {
     let scene = Scene {
         guest,
-        region: devdax(guest, "0x100", "devdax")?,
+        region: make(guest)?,
         hardware: Hardware::find(guest)?,
     };
     let application = Application::start(guest, "count", NODE)?;

@@ -52,6 +52,11 @@ pub fn tests() -> Vec<Test> {
             unbind_meets_pinned_page,
         ),
         Test::new(
+            "injection: an unbind ends by itself though a writer of 'state' waits for a pinned page, and so does the next bind",
+            loaded("one"),
+            unbind_meets_writer,
+        ),
+        Test::new(
             "injection: who takes the memdev away in the middle of a plug gets all of the memory out",
             loaded("one-hdm"),
             memdev_goes_meanwhile,
@@ -282,6 +287,66 @@ fn unbind_meets_pinned_page(guest: &Guest) -> Result<()> {
     region.bind("cxl_sysram_region")?;
     region.assert_all("absent")?;
     data.assert_intact()?;
+    data.remove()?;
+    region.destroy()
+}
+
+/// Writes to a file in a process of its own, which ends by itself, if it does, in time.
+fn write_ends(guest: &Guest, file: &str, text: &str) -> Result<()> {
+    let script = format!("echo {text} > {file}");
+    let writer = guest.start(guest::program(&["bash", "-c", &script]))?;
+    writer.output(PATIENCE)?.success().map(drop)
+}
+
+fn unbind_meets_writer(guest: &Guest) -> Result<()> {
+    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    let data = Data::put(guest, NODE)?;
+    let pin = Pin::on_node(guest, NODE)?;
+    let blocks: Vec<String> = region.blocks()?.into_iter().map(block_file).collect();
+    let unbind = |file: &str, name: &str| -> Result<()> {
+        let script = format!("echo unplugged > {}", region.state());
+        let writer = guest.start(guest::program(&["bash", "-c", &script]))?;
+        guest.sh_ok(&format!(
+            "until grep -q going-offline {}; do :; done",
+            blocks.join(" ")
+        ))?;
+        write_ends(guest, file, name)?;
+        // The writer had to give way.
+        let refused = writer.output(guest::HANG)?;
+        ensure(
+            refused.end == End::Exited(1) && refused.stderr.contains("No such device"),
+            format!("the writer was to give way: {refused:?}"),
+        )?;
+        region.assert_all("Movable")?;
+        let locked = guest.read(&format!("{}/locked", region.path()))?;
+        ensure(locked == "1", "the region's decoders are not locked")?;
+        data.assert_intact()
+    };
+    unbind("/sys/bus/dax/drivers/kmem/unbind", &region.dax_name())?;
+    guest.write("/sys/bus/dax/drivers/kmem/bind", &region.dax_name())?;
+    // It is not on its way out any more.
+    guest.write(&region.state(), "online_movable")?;
+    let log = Log::from_now(guest)?;
+    unbind(
+        &format!("{DRIVERS}/cxl_sysram_region/unbind"),
+        &region.name(),
+    )?;
+    log.assert_line(&[&region.name(), "stay locked"])?;
+
+    // The page is still there.
+    let bind = format!("{DRIVERS}/cxl_sysram_region/bind");
+    write_ends(guest, &bind, &region.name())?;
+    let policy = guest.read(&region.online_type())?;
+    ensure(
+        policy == "online_movable",
+        format!("the policy of what is left behind is '{policy}'"),
+    )?;
+    region.assert_all("Movable")?;
+    data.assert_intact()?;
+    pin.release()?;
+    region.bind_kmem()?;
+    guest.write(&region.state(), "unplugged")?;
+    region.assert_all("absent")?;
     data.remove()?;
     region.destroy()
 }

@@ -4,11 +4,14 @@
 use lab::Error;
 use lab::Guest;
 use lab::Result;
+use lab::guest;
 use lab::suite::Test;
 use rustix::io::Errno;
 
 use crate::fault::Fault;
+use crate::pin::Pin;
 use crate::support::DEBIAN_DEFAULT;
+use crate::support::DRIVERS;
 use crate::support::Log;
 use crate::support::Region;
 use crate::support::block_file;
@@ -20,6 +23,9 @@ use crate::support::set_default;
 use crate::support::total_memory;
 
 const KMEM: &str = "/sys/bus/dax/drivers/kmem";
+
+/// The node of the region's memory.
+const NODE: u32 = 1;
 
 /// All tests of this subject.
 pub fn tests() -> Vec<Test> {
@@ -53,6 +59,11 @@ pub fn tests() -> Vec<Test> {
             "ranges: two devices of one region both keep its policy and leave with it",
             loaded("one"),
             two_devices,
+        ),
+        Test::new(
+            "ranges: a device that is bound while its region's memory is being taken away gets none",
+            loaded("one-hdm"),
+            bound_meanwhile,
         ),
     ]
 }
@@ -300,5 +311,45 @@ fn two_devices(guest: &Guest) -> Result<()> {
     region.unbind("cxl_sysram_region")?;
     expect(&region, "--------")?;
     log.assert_none("stay")?;
+    region.destroy()
+}
+
+fn bound_meanwhile(guest: &Guest) -> Result<()> {
+    let region = Region::sysram(guest, "0x100", "online_movable")?;
+    let devices = Devices::unbound(guest, &region)?;
+    let block = block_size(guest)?;
+    devices.resize(&devices.first, 4 * block)?;
+    devices.create()?;
+    devices.resize(&devices.second, 4 * block)?;
+    let bind = format!("{KMEM}/bind");
+    guest.write(&bind, name(&devices.first))?;
+    expect(&region, "MMMM----")?;
+    let pin = Pin::on_node(guest, NODE)?;
+    let unbinder = guest.start(guest::program(&[
+        "bash",
+        "-c",
+        &format!(
+            "echo sysram_{} > {DRIVERS}/cxl_dax_kmem_region/unbind",
+            region.name()
+        ),
+    ]))?;
+    let files: Vec<String> = region.blocks()?[..4]
+        .iter()
+        .map(|block| block_file(*block))
+        .collect();
+    guest.sh_ok(&format!(
+        "until grep -q going-offline {}; do :; done",
+        files.join(" ")
+    ))?;
+    guest.write_refused(&bind, name(&devices.second), Errno::NODEV)?;
+    // Nobody waited for the page meanwhile.
+    let waiting = guest.sh_ok(&format!("grep -l going-offline {}", files.join(" ")))?;
+    ensure(
+        !waiting.is_empty(),
+        "the memory was taken away or given up before",
+    )?;
+    pin.release()?;
+    unbinder.output(guest::HANG)?.success()?;
+    expect(&region, "--------")?;
     region.destroy()
 }

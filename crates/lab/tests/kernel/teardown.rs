@@ -123,6 +123,13 @@ fn stuck(guest: &Guest, way: Way) -> Result<()> {
     (way.take)(&scene)?;
     assert_online(guest, &blocks)?;
     data.assert_intact()?;
+    for module in ["cxl_regions", "kmem"] {
+        let said = guest.sh(&format!("rmmod {module}"))?.failure()?;
+        ensure(
+            said.contains("in use"),
+            format!("of {module}, which memory needs, rmmod says: {said}"),
+        )?;
+    }
     if guest
         .sh(&format!("test -e {}", scene.region.path()))?
         .succeeded()

@@ -72,6 +72,11 @@ pub fn tests() -> Vec<Test> {
             signal_before_the_rollback,
         ),
         Test::new(
+            "transition: what a writer began who was killed is undone all the same",
+            one(),
+            killed_writer,
+        ),
+        Test::new(
             "transition: a mixed device is completed by its policy's word, or unplugged",
             one(),
             mixed_device,
@@ -295,6 +300,46 @@ fn signal_before_the_rollback(guest: &Guest) -> Result<()> {
     )?;
     log.assert_line(&[&region.name(), "rolled back"])?;
     region.assert_all("absent")?;
+    fault.mend()?;
+    guest.write(&region.state(), "online_movable")?;
+    region.destroy()?;
+    fault.unload()
+}
+
+fn killed_writer(guest: &Guest) -> Result<()> {
+    let fault = Fault::load(guest)?;
+    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    guest.write(&region.state(), "unplugged")?;
+    let total = total_memory(guest)?;
+    // The second is the last to come online.
+    let last = region.blocks()?[1];
+    fault.refuse_online(last)?;
+    // Whether a task that was killed notices that where it waits depends on who is faster.
+    for turn in 0..8 {
+        fault.pause_online(last)?;
+        let log = Log::from_now(guest)?;
+        let writer = guest.start(guest::program(&[
+            "bash",
+            "-c",
+            &format!("echo online_movable > {}", region.state()),
+        ]))?;
+        fault.wait_until_paused()?;
+        let gone = |error| Error::test(format!("the guest is gone: {error}"));
+        writer.control().signal(9).map_err(gone)?;
+        fault.proceed()?;
+        let end = writer.output(guest::HANG)?.end;
+        ensure(
+            end == End::Killed(9),
+            format!("in turn {turn} the writer was to be killed: {end:?}"),
+        )?;
+        log.assert_line(&[&region.name(), &memory_block(last), "rolled back"])?;
+        region.assert_all("absent")?;
+        state_is(guest, &region, "unplugged")?;
+        ensure(
+            total_memory(guest)? == total,
+            "no memory is left in the system",
+        )?;
+    }
     fault.mend()?;
     guest.write(&region.state(), "online_movable")?;
     region.destroy()?;
