@@ -27,6 +27,7 @@ use crate::{
     },
 };
 use core::{
+    cell::Cell,
     fmt,
     ops::Range, //
 };
@@ -705,13 +706,17 @@ impl Run<'_> {
                 removal.interrupt();
             }
         }
-        // A block that is full takes a while: its pages go one by one.
-        let used = || {
-            ranges.iter().fold(0_u64, |sum, range| {
+        // A block that is full takes a while: its pages go one by one. Those of blocks whose turn has not come go
+        // and come: only fewer than ever before are progress, or it might never end.
+        let fewest = Cell::new(u64::MAX);
+        let progress = || {
+            let used = ranges.iter().fold(0_u64, |sum, range| {
                 sum.saturating_add(hotplug::used_pages(range))
-            })
+            });
+            fewest.set(fewest.get().min(used));
+            (memory.ledger.progress(), fewest.get())
         };
-        let result = removal.wait(limits, || (memory.ledger.progress(), used()));
+        let result = removal.wait(limits, progress);
         let finished = memory.removal.lock().take();
         drop(finished);
         if is_request && memory.is_hurried() && result == Err(EINTR) {
