@@ -303,14 +303,12 @@ impl Device {
             };
             self.list(mover);
             let ending = match (&job.area, job.work) {
-                (Some(area), Work::Surface(set)) => {
-                    match area.surface(set, job.tag, &job.spans) {
-                        Ok(()) => Ending::Done,
-                        Err(_) if area.is_memory(&job.spans) => Ending::Stuck,
-                        Err(_) if area.is_closed() => Ending::TooLate,
-                        Err(_) => Ending::Failed,
-                    }
-                }
+                (Some(area), Work::Surface(set)) => match area.surface(set, job.tag, &job.spans) {
+                    Ok(()) => Ending::Done,
+                    Err(_) if area.is_memory(&job.spans) => Ending::Stuck,
+                    Err(_) if area.is_closed() => Ending::TooLate,
+                    Err(_) => Ending::Failed,
+                },
                 (Some(area), Work::TakeAway(set)) => {
                     match area.take_away(set, &job.spans, &job.lost) {
                         Ok(()) => Ending::Done,

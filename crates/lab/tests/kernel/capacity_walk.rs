@@ -302,8 +302,9 @@ impl Walk<'_> {
     /// The extents that the host shows, as "offset length tag state".
     fn listed(&self) -> Result<Vec<String>> {
         let text = self.guest.sh_ok(&format!(
-            "cd {}/sysram_region0/dax_region0; for e in extent*; do test -e $e && \
-             echo $(cat $e/offset $e/length $e/uuid $e/state 2>/dev/null); done; true",
+            "cd {}/sysram_region0/dax_region0; for e in extent*; do \
+             {{ read -r o < $e/offset && read -r l < $e/length && read -r u < $e/uuid && read -r s < $e/state && \
+             echo $o $l $u $s; }} 2>/dev/null; done; true",
             self.region.path()
         ))?;
         Ok(text.lines().map(str::to_owned).collect())

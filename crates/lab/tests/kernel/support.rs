@@ -267,8 +267,8 @@ impl<'g> Region<'g> {
     pub fn zones(&self) -> Result<Vec<String>> {
         let numbers: Vec<String> = self.blocks()?.iter().map(u64::to_string).collect();
         let script = format!(
-            "for n in {}; do b={MEMORY}/memory$n; if ! test -e $b; then echo absent; \
-             elif test \"$(cat $b/state)\" = online; then cat $b/valid_zones; else cat $b/state; fi; done",
+            "for n in {}; do b={MEMORY}/memory$n; s=absent; read -r s 2>/dev/null < $b/state; \
+             if test $s = online; then read -r s < $b/valid_zones; fi; echo $s; done",
             numbers.join(" ")
         );
         Ok(self
