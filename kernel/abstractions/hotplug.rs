@@ -144,9 +144,9 @@ impl Drop for Group {
 /// For how many seconds it is waited for memory that does not move, where nobody can send a signal.
 pub const PATIENCE: c_uint = 15;
 
-/// How long that is for a kernel that counts in jiffies.
-pub fn patience() -> Jiffies {
-    msecs_to_jiffies(PATIENCE.saturating_mul(1000))
+/// So many seconds, for a kernel that counts in jiffies.
+pub fn seconds(number: c_uint) -> Jiffies {
+    msecs_to_jiffies(number.saturating_mul(1000))
 }
 
 /// Whether somebody can end what the current task waits for, by a signal. Nobody can for the kernel's

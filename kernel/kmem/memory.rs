@@ -87,6 +87,9 @@ const ASKED_AGAIN: c_uint = 3;
 /// The same, for each block of memory whose contents are lost.
 const LOST: c_uint = 1;
 
+/// For how many seconds a request may get nowhere while its device is about to go.
+const GIVES_WAY: c_uint = 3;
+
 /// How long it is waited for the turn, and for memory that does not move.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effort {
@@ -263,16 +266,33 @@ impl Memory {
         *self.device.lock() = None;
     }
 
-    /// Has requests that are under way give way, and those that come: the device is on its way out. A request may wait
-    /// for memory that does not move for as long as its writer likes, and whoever unbinds a device waits for
-    /// its writers.
+    /// Has requests give way, those that come and one that is under way: the device is on its way out. A request may
+    /// wait for memory that does not move for as long as its writer likes, and whoever unbinds a device waits
+    /// for its writers.
     ///
     /// [`Memory::hurry_no_more`] has to follow.
     pub fn hurry(&self) {
         self.hurried.add(1, Relaxed);
-        // Whoever is about to wait has looked by now, or will.
-        drop(self.plugged.lock());
+        let patience = hotplug::seconds(GIVES_WAY);
+        let mut plugged = self.plugged.lock();
+        // Whoever waits for the turn looks again.
         self.turn.notify_all();
+        // One that gets on is done soon, and the sooner the less it is disturbed.
+        let mut seen = self.ledger.progress();
+        while plugged.is_none() {
+            match self.turn.wait_interruptible_timeout(&mut plugged, patience) {
+                CondVarTimeoutResult::Woken { .. } => {}
+                CondVarTimeoutResult::Signal { .. } => break,
+                CondVarTimeoutResult::Timeout => {
+                    let now = self.ledger.progress();
+                    if now == seen {
+                        break;
+                    }
+                    seen = now;
+                }
+            }
+        }
+        drop(plugged);
         if let Some(removal) = &*self.removal.lock() {
             removal.interrupt();
         }
@@ -501,7 +521,7 @@ impl Memory {
                 }
                 continue;
             }
-            let patience = hotplug::patience();
+            let patience = hotplug::seconds(hotplug::PATIENCE);
             let waited = self.turn.wait_interruptible_timeout(&mut plugged, patience);
             let now = self.ledger.progress();
             if matches!(waited, CondVarTimeoutResult::Timeout) && now == seen {
