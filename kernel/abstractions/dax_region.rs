@@ -31,6 +31,9 @@ use kernel::{
 /// `IORESOURCE_DAX_KMEM`, which bindgen does not see through: devices are for `kmem` by default.
 const IORESOURCE_DAX_KMEM: usize = 1 << 1;
 
+/// `IORESOURCE_DAX_STATIC`: one device of a fixed size.
+const IORESOURCE_DAX_STATIC: usize = 1 << 0;
+
 /// The size of a huge page, to which devices are cut.
 const PMD_SIZE: u32 = 1 << 21;
 
@@ -134,10 +137,12 @@ impl Pool {
         range: &Range<u64>,
         purpose: Purpose,
     ) -> Result<Arc<Self>> {
-        let region = allocate(owner, id, range, purpose.flags())?;
-        // Nobody else makes devices of memory that is not there, or takes away those that wait for some.
-        remove_file(owner, c"create");
-        remove_file(owner, c"delete");
+        // Nobody else makes devices of memory that is not there, or takes away those that wait for some: a region
+        // that is born static has no files for that. They could not be removed: whoever is inside may wait for
+        // the owner's lock. In all else it is a region like any other.
+        let region = allocate(owner, id, range, purpose.flags() | IORESOURCE_DAX_STATIC)?;
+        // SAFETY: The region was just made, and has no devices yet.
+        unsafe { (*region).res.flags &= !IORESOURCE_DAX_STATIC };
         let devices = Devices {
             // INVARIANT: The region goes when the owner is unbound, after `end_pool()`, which waits for the lock.
             region: NonNull::new(region),
