@@ -4,6 +4,7 @@
 //!
 //! `CXL_CROWD_SECONDS` tells how long they go on, and `CXL_CROWD_SEED` what they draw their words with.
 
+use lab::Error;
 use lab::Guest;
 use lab::Result;
 use lab::guest;
