@@ -34,7 +34,7 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "transition: a block that fails as the device is plugged leaves it unplugged",
             one(),
-            plug_fails,
+            |guest| plug_fails(guest, "mem0"),
         ),
         Test::new(
             "transition: a block that fails as a mixed device is completed leaves it as it was",
@@ -44,12 +44,14 @@ pub fn tests() -> Vec<Test> {
         Test::new(
             "transition: a block that cannot go offline leaves the device online",
             one(),
-            unplug_fails,
+            |guest| unplug_fails(guest, "mem0"),
         ),
         Test::new(
             "transition: in a device of many blocks, which go in pieces, a block that fails leaves what was before",
             loaded("sparse-16g"),
-            |guest| plug_fails(guest).and_then(|()| unplug_fails(guest)),
+            |guest| {
+                plug_fails(guest, "mem0 -s 8G").and_then(|()| unplug_fails(guest, "mem0 -s 8G"))
+            },
         ),
         Test::new(
             "transition: 64 GiB come and go as a whole",
@@ -143,9 +145,9 @@ fn bind_fails(guest: &Guest) -> Result<()> {
     fault.unload()
 }
 
-fn plug_fails(guest: &Guest) -> Result<()> {
+fn plug_fails(guest: &Guest, memory: &str) -> Result<()> {
     let fault = Fault::load(guest)?;
-    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    let region = Region::sysram(guest, memory, "online_movable")?;
     for block in chosen(&region)? {
         guest.write(&region.state(), "unplugged")?;
         let total = total_memory(guest)?;
@@ -192,9 +194,9 @@ fn completion_fails(guest: &Guest) -> Result<()> {
     fault.unload()
 }
 
-fn unplug_fails(guest: &Guest) -> Result<()> {
+fn unplug_fails(guest: &Guest, memory: &str) -> Result<()> {
     let fault = Fault::load(guest)?;
-    let region = Region::sysram(guest, "mem0", "online_movable")?;
+    let region = Region::sysram(guest, memory, "online_movable")?;
     for block in chosen(&region)? {
         let total = total_memory(guest)?;
         fault.refuse_offline(block)?;

@@ -13,13 +13,14 @@ pub struct Rule<'g>(&'g Guest);
 impl<'g> Rule<'g> {
     /// Installs it.
     pub fn install(guest: &'g Guest, online_type: &str) -> Result<Self> {
-        // What has run tells so: that it found nothing to do must not be for want of running.
+        // What has run tells so: that it found nothing to do must not be for want of running. The daemon answers when
+        // it has read the rules.
         let rule = format!(
             r#"ACTION=="add", SUBSYSTEM=="memory", ATTR{{state}}="{online_type}", RUN+="/usr/bin/touch /run/rule-ran/%k""#
         );
         guest.sh_ok(&format!(
             "mkdir -p /run/udev/rules.d /run/rule-ran && echo '{rule}' > /run/udev/rules.d/50-hostile.rules && \
-             udevadm control --reload"
+             udevadm control --reload && udevadm control --ping"
         ))?;
         Ok(Self(guest))
     }
