@@ -23,11 +23,12 @@ use crate::{
         dax_region,
         global::Lifetime,
     },
-    global_mutex, suspects,
+    global_mutex,
+    suspects,
     watch::{
         self,
         Keeper, //
-    },
+    }, //
 };
 use kernel::{
     device::Device,
