@@ -130,6 +130,21 @@ int root_decoder_create_dc_region(struct device *root, const char *text, size_t 
 static DEFINE_MUTEX(partitions_lock);
 
 /*
+ * A device without partitions looks to the core as if the first were RAM, with a
+ * class of service of its own; ram/qos_class is there, and reading it kills the
+ * kernel once the first partition is something else. The core looks whether to
+ * show it when an endpoint is probed, and does not show a class that is not
+ * valid. Whoever just reads it is waited for.
+ */
+static void hide_ram_class(struct cxl_dev_state *cxlds)
+{
+	static const struct attribute qos_class = { .name = "qos_class" };
+
+	WRITE_ONCE(cxlds->part[0].perf.qos_class, CXL_QOS_CLASS_INVALID);
+	sysfs_remove_file_from_group(&cxlds->cxlmd->dev.kobj, &qos_class, "ram");
+}
+
+/*
  * The partition of dynamic capacity, which the core does not make: it comes
  * after those that it made. Those who look at partitions count them first, so
  * that one more is seen when it is complete. Returns its index.
@@ -166,9 +181,12 @@ static int dynamic_capacity_partition(struct cxl_dev_state *cxlds, u64 start, u6
 		return -ENOMEM;
 	res = &cxlds->part[index].res;
 	if (!index) {
+		hide_ram_class(cxlds);
 		rc = cxl_dpa_setup(cxlds, &info);
 		if (!rc)
 			res->name = name;
+		/* Should the core just have begun to show it. */
+		hide_ram_class(cxlds);
 	} else {
 		cxlds->part[index].perf.qos_class = CXL_QOS_CLASS_INVALID;
 		cxlds->part[index].mode = DYNAMIC_CAPACITY_MODE;
