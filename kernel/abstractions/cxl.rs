@@ -8,6 +8,7 @@
 //! - [`linear_cache`]: memory errors in a region that has a cache among its addresses.
 //! - [`poison`]: bad memory on purpose, by offsets in a region.
 //! - [`memdev`]: memory devices, their mailboxes, and what comes and goes with them.
+//! - [`reset`]: devices that may not be reset.
 //! - [`root_decoder`]: where regions are made.
 //! - [`notifier`]: what is about to happen to devices on the bus.
 
@@ -18,12 +19,13 @@ pub mod notifier;
 pub mod performance;
 pub mod poison;
 pub mod region;
+pub mod reset;
 pub mod root_decoder;
 pub mod subregion;
 
 use crate::abstractions::global;
 
-/// From the module's init to its exit: makes the global of this abstraction ready.
-pub fn lifetime() -> global::Lifetime {
-    bind_files::lifetime()
+/// From the module's init to its exit: makes the globals of this abstraction ready.
+pub fn lifetimes() -> [global::Lifetime; 2] {
+    [bind_files::lifetime(), reset::lifetime()]
 }

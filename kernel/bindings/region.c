@@ -8,6 +8,7 @@
 #include <linux/io.h>
 #include <linux/kstrtox.h>
 #include <linux/log2.h>
+#include <linux/pci.h>
 #include <linux/string.h>
 #include <linux/wait_bit.h>
 #include <linux/workqueue.h>
@@ -101,6 +102,25 @@ bool decoder_lock(struct cxl_decoder *cxld)
 void decoder_unlock(struct cxl_decoder *cxld)
 {
 	clear_bit(ilog2(CXL_DECODER_F_LOCK), &cxld->flags);
+}
+
+/*
+ * A device on no PCI bus, as those of cxl_test, is not reset. Returns whether
+ * this call forbade it: a quirk may have done so.
+ */
+bool device_forbid_bus_reset(struct device *dev)
+{
+	struct pci_dev *pdev = dev_is_pci(dev) ? to_pci_dev(dev) : NULL;
+
+	if (!pdev || pdev->dev_flags & PCI_DEV_FLAGS_NO_BUS_RESET)
+		return false;
+	pdev->dev_flags |= PCI_DEV_FLAGS_NO_BUS_RESET;
+	return true;
+}
+
+void device_allow_bus_reset(struct device *dev)
+{
+	to_pci_dev(dev)->dev_flags &= ~PCI_DEV_FLAGS_NO_BUS_RESET;
 }
 
 /* To be called in a probe of the region: it is undone when the driver goes. */

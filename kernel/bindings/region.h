@@ -10,6 +10,7 @@ struct cxl_endpoint_decoder;
 struct cxl_memdev;
 struct cxl_region;
 struct dentry;
+struct device;
 struct device_attribute;
 struct device_type;
 
@@ -24,6 +25,8 @@ void region_distrust(struct cxl_region *cxlr);
 struct cxl_decoder *region_foreign_decoder(struct cxl_region *cxlr, int n);
 bool decoder_lock(struct cxl_decoder *cxld);
 void decoder_unlock(struct cxl_decoder *cxld);
+bool device_forbid_bus_reset(struct device *dev);
+void device_allow_bus_reset(struct device *dev);
 int region_shown(struct cxl_region *cxlr, const char *name, u64 *value);
 int region_shown_unsignalled(struct cxl_region *cxlr, const char *name, u64 *value);
 int region_register_edac(struct cxl_region *cxlr);

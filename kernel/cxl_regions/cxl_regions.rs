@@ -96,7 +96,7 @@ struct CxlRegions {
     _mappable: global::Lifetime,
     _holds: global::Lifetime,
     _suspects: global::Lifetime,
-    _namings: global::Lifetime,
+    _bus: [global::Lifetime; 2],
     _devices: WaitForRelease,
     _quiescence: Quiescence,
 }
@@ -107,7 +107,7 @@ impl InPlaceModule for CxlRegions {
         try_pin_init!(Self {
             _quiescence: Quiescence,
             _devices: WaitForRelease,
-            _namings: cxl::lifetime(),
+            _bus: cxl::lifetimes(),
             _suspects: suspects::lifetime(),
             _holds: holds::lifetime(),
             _mappable: mappable::lifetime(),

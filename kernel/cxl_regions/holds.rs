@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What is held while memory of a region is in the system: its decoders, and this module.
+//! What is held while memory of a region is in the system: its decoders, its devices, and this module.
 //!
 //! Tearing decoders down under memory that is in use kills the machine, and the CXL core does so
 //! for whoever removes a memdev, a target or the region. So the decoders are locked before memory
-//! is added. They are unlocked when it is gone; as long as some stays behind they stay locked.
+//! is added, and the devices kept from resets. They are unlocked when it is gone; as long as some stays
+//! behind they stay locked.
 //!
 //! The core also resets decoders *before* it unbinds the region, so that what is moved out by then
 //! is garbage. [`unbinding`] is told earlier of a memdev or a port that loses its driver.
@@ -18,6 +19,7 @@ use crate::{
                 DecoderLock,
                 Region, //
             },
+            reset::ResetBan,
         },
         dax_device,
         dax_region,
@@ -56,7 +58,7 @@ use region_policy::{
     online_type::OnlineType, //
 };
 
-/// Keeps a region's decoders, its claim on memory, and this module.
+/// Keeps a region's decoders, its devices, its claim on memory, and this module.
 ///
 /// What stays behind is known by its addresses. The region may be deleted and its memdev unbound; when
 /// the memdev comes back, the CXL core finds the decoders as they are and makes another region of them.
@@ -77,6 +79,7 @@ pub struct Hold {
     #[pin]
     devices: Mutex<bool>,
     gave_up: AtomicFlag,
+    _resets: ResetBan,
     _module: ModuleRef,
 }
 
@@ -214,6 +217,7 @@ pub fn take(
             decoders <- new_mutex!(None),
             devices <- new_mutex!(false),
             gave_up: AtomicFlag::new(false),
+            _resets: region.forbid_resets()?,
             _module: ModuleRef::new(this_module::<crate::LocalModule>())?,
         }),
         GFP_KERNEL,

@@ -2,9 +2,9 @@
 
 //! The DAX devices of a region, as long as applications may map them.
 //!
-//! Their decoders are locked meanwhile. The CXL core resets decoders *before* it unbinds the region when
-//! a memdev or a port loses its driver: what is mapped by then reads garbage and loses what is written.
-//! So mappings end earlier, when [`unbinding`] is told.
+//! Their decoders are locked meanwhile, and the memory devices kept from resets. The CXL core resets decoders
+//! *before* it unbinds the region when a memdev or a port loses its driver: what is mapped by then reads
+//! garbage and loses what is written. So mappings end earlier, when [`unbinding`] is told.
 
 use crate::{
     abstractions::{
@@ -14,6 +14,7 @@ use crate::{
                 DecoderLock,
                 Region, //
             },
+            reset::ResetBan,
         },
         dax_device::{
             self,
@@ -56,7 +57,7 @@ pub struct Mappable {
     dependencies: KVec<DeviceKey>,
     /// `None` once nothing may be mapped any more. Its lock is held while devices change their driver.
     #[pin]
-    decoders: Mutex<Option<DecoderLock>>,
+    decoders: Mutex<Option<(DecoderLock, ResetBan)>>,
     /// The mode whose driver gets devices.
     #[pin]
     mode: Mutex<DaxMode>,
@@ -80,7 +81,7 @@ impl Mappable {
     /// `ENXIO`: somebody is just taking the decoders down. `EINTR`: a signal came meanwhile. `ENOMEM`.
     pub fn begin(region: &Region, owner: &Device, mode: DaxMode) -> Result<Arc<Self>> {
         let dependencies = region.dependencies()?;
-        let lock = suspects::lock(region);
+        let lock = (suspects::lock(region), region.forbid_resets()?);
         let mappable = Arc::pin_init(
             pin_init!(Self {
                 owner: owner.into(),

@@ -4,6 +4,7 @@
 //!
 //! C header: `drivers/cxl/cxl.h`
 
+use super::reset::ResetBan;
 use crate::abstractions::bindings;
 use core::{
     marker::PhantomData,
@@ -411,6 +412,21 @@ impl Region {
             keys.push(super::notifier::DeviceKey::of(port), GFP_KERNEL)?;
         }
         Ok(keys)
+    }
+
+    /// Keeps the region's devices from being reset. Only for a committed region.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn forbid_resets(&self) -> Result<ResetBan> {
+        let mut ban = ResetBan::new();
+        for decoder in self.endpoint_decoders() {
+            // SAFETY: As in `is_set_aside()`; a memdev's parent is the function that it is of.
+            let function = unsafe { device::Device::from_raw((*memdev_of(decoder)).dev.parent) };
+            ban.add(function)?;
+        }
+        Ok(ban)
     }
 
     fn endpoint_decoders(&self) -> impl Iterator<Item = *mut bindings::cxl_endpoint_decoder> + '_ {
