@@ -28,6 +28,7 @@ use crate::{
             SendError,
             Source, //
         },
+        device::announce_change,
         global::Lifetime,
         worker::{
             Task,
@@ -202,13 +203,17 @@ impl Task for Talker {
     fn run(worker: ArcBorrow<'_, Worker<Self>>) -> u32 {
         let watched = watch(worker);
         let device = &worker.device;
-        let wait = {
+        let (wait, refused) = {
             let mut conversation = device.conversation.lock();
+            let before = conversation.refusals().count;
             let tag_elsewhere = |tag| !claim_tag(device, tag);
             let wait = conversation.talk(&device.mailbox, &tag_elsewhere);
             device.note_tags(&conversation);
-            wait
+            (wait, conversation.refusals().count != before)
         };
+        if refused {
+            announce_change(device.mailbox.memdev().as_ref());
+        }
         device.list(&worker.mover);
         worker.mover.hurry();
         worker.mover.remover.hurry();
@@ -425,7 +430,7 @@ fn find(memdev: &Memdev) -> Result<Workers> {
 
 extra_attributes! {
     /// What a memdev with dynamic capacity has.
-    static FILES: Memdev, Some(c"dynamic_ram_a") => [Size, Decoder];
+    static FILES: Memdev, Some(c"dynamic_ram_a") => [Size, Decoder, RefusedOffers, LastRefusal];
 }
 
 struct Size;
@@ -438,6 +443,38 @@ impl Attribute<Memdev> for Size {
     fn show(memdev: &Memdev, page: &mut Page<'_>) -> Result {
         let (device, ..) = find(memdev)?;
         writeln!(page, "{:#x}", device.region.span.length())?;
+        Ok(())
+    }
+}
+
+struct RefusedOffers;
+
+impl Attribute<Memdev> for RefusedOffers {
+    const NAME: &'static CStr = c"refused_offers";
+
+    const MODE: u16 = 0o444;
+
+    fn show(memdev: &Memdev, page: &mut Page<'_>) -> Result {
+        let (device, ..) = find(memdev)?;
+        let refusals = device.conversation.lock().refusals();
+        writeln!(page, "{}", refusals.count)?;
+        Ok(())
+    }
+}
+
+struct LastRefusal;
+
+impl Attribute<Memdev> for LastRefusal {
+    const NAME: &'static CStr = c"last_refusal";
+
+    const MODE: u16 = 0o444;
+
+    fn show(memdev: &Memdev, page: &mut Page<'_>) -> Result {
+        let (device, ..) = find(memdev)?;
+        let refusals = device.conversation.lock().refusals();
+        if let Some(why) = refusals.latest {
+            writeln!(page, "{why}")?;
+        }
         Ok(())
     }
 }

@@ -106,6 +106,8 @@ pub enum Command {
     ReleaseExtents(ReleaseExtents),
 
     /// Show extents that are there, and then what becomes of them, as it happens, until it is stopped
+    ///
+    /// Offers that are refused are shown as well, with the reason.
     Monitor,
 
     /// Print the manual page

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Extents as they come, change and go.
+//! Extents as they come, change and go, and offers as they are refused.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,6 +10,8 @@ use std::time::Instant;
 use cxl_sysfs::Tree;
 use cxl_sysfs::extent;
 use cxl_sysfs::extent::Extent;
+use cxl_sysfs::memdev;
+use cxl_sysfs::memdev::Refusals;
 use serde_json::json;
 
 use crate::list;
@@ -62,6 +64,23 @@ pub fn changes<'a>(
     gone.chain(others).collect()
 }
 
+/// Of which memdevs, between two looks, more offers were refused: with how many there were, and why the latest was.
+#[must_use]
+pub fn refused<'a>(
+    before: &BTreeMap<String, Refusals>,
+    now: &'a BTreeMap<String, Refusals>,
+) -> Vec<(&'a str, u64, &'a str)> {
+    now.iter()
+        .filter_map(|(memdev, now)| {
+            let before = before.get(memdev).map_or(0, |before| before.count);
+            // A memdev that was bound anew counts from the beginning.
+            let offers = now.count.checked_sub(before).unwrap_or(now.count);
+            let why = now.latest.as_deref().unwrap_or_default();
+            (offers > 0).then_some((memdev.as_str(), offers, why))
+        })
+        .collect()
+}
+
 /// Shows each change on a line of its own. Without end, unless the tree says that nothing will happen any more and is not
 /// `live`, or nobody reads.
 ///
@@ -71,55 +90,84 @@ pub fn run(tree: &dyn Tree, live: bool, json: bool, out: &mut dyn Write) -> Resu
     let begin = Instant::now();
     // Before the first look, so that nothing after it is missed.
     let mut events = tree.events()?;
-    let mut before: Option<BTreeMap<String, Extent>> = None;
+    let mut before: Option<(BTreeMap<String, Extent>, BTreeMap<String, Refusals>)> = None;
     loop {
-        let now: BTreeMap<String, Extent> = extent::all(tree)?
+        let extents: BTreeMap<String, Extent> = extent::all(tree)?
             .into_iter()
             .map(|extent| (extent.name.clone(), extent))
             .collect();
-        let happened = match &before {
-            None => now
-                .values()
-                .map(|extent| (Change::Present, extent))
-                .collect(),
-            Some(before) => changes(before, &now),
-        };
-        for (change, extent) in happened {
-            match show(change, extent, begin.elapsed(), json, out) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                result => result.map_err(Problem::Output)?,
+        let refusals = memdev::refusals(tree)?;
+        let since = begin.elapsed();
+        let mut lines = Vec::new();
+        match &before {
+            None => lines.extend(
+                extents
+                    .values()
+                    .map(|extent| extent_line(Change::Present, extent, since, json)),
+            ),
+            Some((extents_before, refusals_before)) => {
+                lines.extend(
+                    changes(extents_before, &extents)
+                        .into_iter()
+                        .map(|(change, extent)| extent_line(change, extent, since, json)),
+                );
+                lines.extend(
+                    refused(refusals_before, &refusals)
+                        .into_iter()
+                        .map(|(memdev, offers, why)| {
+                            refusal_line(memdev, offers, why, since, json)
+                        }),
+                );
             }
         }
-        before = Some(now);
+        match print(&lines, out) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            result => result.map_err(Problem::Output)?,
+        }
+        before = Some((extents, refusals));
         if !events.wait(FOR_EVER)? && !live {
             return Ok(());
         }
     }
 }
 
-fn show(
-    change: Change,
-    extent: &Extent,
-    since: Duration,
-    json: bool,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+fn print(lines: &[String], out: &mut dyn Write) -> io::Result<()> {
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}
+
+fn extent_line(change: Change, extent: &Extent, since: Duration, json: bool) -> String {
     let seconds = since.as_secs_f64();
     if json {
-        let line = json!({
+        json!({
             "event": change.word(),
             "seconds": seconds,
             "extent": list::json::extent(extent),
-        });
-        writeln!(out, "{line}")?;
+        })
+        .to_string()
     } else {
         let line = list::text::extent_line(extent);
-        writeln!(
-            out,
-            "{seconds:10.3}  {:<8} {}  {line}",
-            change.word(),
-            extent.region
-        )?;
+        let (word, region) = (change.word(), &extent.region);
+        format!("{seconds:10.3}  {word:<8} {region}  {line}")
     }
-    out.flush()
+}
+
+fn refusal_line(memdev: &str, offers: u64, why: &str, since: Duration, json: bool) -> String {
+    let seconds = since.as_secs_f64();
+    if json {
+        json!({
+            "event": "refused",
+            "seconds": seconds,
+            "memdev": memdev,
+            "offers": offers,
+            "reason": why,
+        })
+        .to_string()
+    } else if offers == 1 {
+        format!("{seconds:10.3}  refused  {memdev}  an offer: {why}")
+    } else {
+        format!("{seconds:10.3}  refused  {memdev}  {offers} offers, the latest: {why}")
+    }
 }

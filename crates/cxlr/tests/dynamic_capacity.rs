@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::*;
@@ -10,6 +11,7 @@ use cxl_sysfs::Snapshot;
 use cxl_sysfs::Tree;
 use cxl_sysfs::fixture::Machine;
 use cxl_sysfs::fixture::Topology;
+use cxl_sysfs::memdev::Refusals;
 use cxlr::interrupt::Interrupt;
 use cxlr::list;
 use cxlr::monitor;
@@ -301,4 +303,64 @@ fn a_monitor_shows_what_is_there_and_then_what_happens() {
         .map(|(event, name, state)| (event.as_str(), name.as_str(), state.as_str()))
         .collect();
     assert_eq!(events, expected);
+}
+
+#[test]
+fn a_monitor_and_a_list_tell_why_offers_were_refused() {
+    let machine = machine_with_extents();
+    machine.refuse_offer("mem0", "the end of the group did not come in time");
+    machine.refuse_offer("mem0", "the group has several tags");
+    let mut out = Vec::new();
+    monitor::run(&machine, false, true, &mut out).expect("nothing stands in the way");
+    let text = String::from_utf8(out).expect("text");
+    let refused: Vec<(String, String, u64)> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .filter(|line: &serde_json::Value| line["event"] == "refused")
+        .map(|line| {
+            let word = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+            (
+                word("memdev"),
+                word("reason"),
+                line["offers"].as_u64().unwrap_or_default(),
+            )
+        })
+        .collect();
+    let expected = [
+        "the end of the group did not come in time",
+        "the group has several tags",
+    ];
+    let expected = expected.map(|why| ("mem0".to_owned(), why.to_owned(), 1));
+    assert_eq!(refused, expected);
+
+    machine.refuse_offer("mem0", "tag in use");
+    let mut out = Vec::new();
+    monitor::run(&machine, false, false, &mut out).expect("nothing stands in the way");
+    let text = String::from_utf8(out).expect("text");
+    assert!(
+        text.ends_with("  refused  mem0  an offer: tag in use\n"),
+        "{text}"
+    );
+
+    let listing = list::Listing::read(&machine).expect("a listing");
+    let all = list::text::all(&listing);
+    assert!(all.contains("last refusal: tag in use"), "{all}");
+}
+
+#[test]
+fn refusals_between_two_looks_are_one_line() {
+    let look = |count, latest: &str| {
+        let refusals = Refusals {
+            count,
+            latest: Some(latest.to_owned()),
+        };
+        BTreeMap::from([("mem0".to_owned(), refusals)])
+    };
+    let before = look(2, "one");
+    assert_eq!(monitor::refused(&before, &before), []);
+    let now = look(5, "another");
+    assert_eq!(monitor::refused(&before, &now), [("mem0", 3, "another")]);
+    // Its driver went and came, and it refused one since.
+    let now = look(1, "another");
+    assert_eq!(monitor::refused(&before, &now), [("mem0", 1, "another")]);
 }

@@ -87,6 +87,30 @@ pub struct Conversation {
     remembers_tags: Option<bool>,
     /// When everything was looked after, in milliseconds.
     looked_at: u64,
+    refusals: Refusals,
+}
+
+/// The offers that were refused.
+#[derive(Clone, Copy, Default)]
+pub struct Refusals {
+    /// How many there were.
+    pub count: u64,
+    /// Why the latest was.
+    pub latest: Option<Refusal>,
+}
+
+impl Refusals {
+    /// Notes, and tells, that the device was told of one.
+    fn note(&mut self, mailbox: &Mailbox, what: core::fmt::Arguments<'_>, why: Refusal) {
+        self.count = self.count.saturating_add(1);
+        self.latest = Some(why);
+        dev_warn!(
+            mailbox.memdev().as_ref(),
+            "dynamic capacity: {} is refused: {}\n",
+            what,
+            Text(why)
+        );
+    }
 }
 
 /// What kind of work is done by the same worker.
@@ -137,12 +161,18 @@ impl Conversation {
             answer: KVec::from_elem(0, size, GFP_KERNEL)?,
             remembers_tags: None,
             looked_at: worker::now(),
+            refusals: Refusals::default(),
         })
     }
 
     /// What the host has.
     pub const fn holdings(&self) -> &Holdings<KVec<Entry>> {
         self.exchange.holdings()
+    }
+
+    /// The offers that were refused since the conversation began.
+    pub const fn refusals(&self) -> Refusals {
+        self.refusals
     }
 
     /// The regions over the device.
@@ -307,7 +337,7 @@ impl Conversation {
             if do_duties(&mut self.exchange, mailbox, &mut self.buffer, now)? {
                 self.read_events(mailbox, tag_elsewhere, now)?;
             }
-            refused(mailbox, format_args!("an offer"), why);
+            self.refusals.note(mailbox, format_args!("an offer"), why);
         }
         if self.exchange.is_unbalanced() {
             self.balance(mailbox, now)?;
@@ -338,7 +368,7 @@ impl Conversation {
                     continue;
                 }
                 if let Some(why) = given_up {
-                    refused(mailbox, format_args!("an offer"), why);
+                    self.refusals.note(mailbox, format_args!("an offer"), why);
                 }
                 return Ok(());
             }
@@ -359,7 +389,8 @@ impl Conversation {
                 };
                 do_duties(&mut self.exchange, mailbox, &mut self.buffer, now)?;
                 if let Some((count, why)) = refusal {
-                    refused(mailbox, format_args!("an offer of {count} extents"), why);
+                    let refusals = &mut self.refusals;
+                    refusals.note(mailbox, format_args!("an offer of {count} extents"), why);
                 }
             }
             // What was lost is later than these.
@@ -471,15 +502,6 @@ fn lost(mailbox: &Mailbox, span: Span, in_use: bool) {
             Text(span)
         );
     }
-}
-
-fn refused(mailbox: &Mailbox, what: core::fmt::Arguments<'_>, why: Refusal) {
-    dev_warn!(
-        mailbox.memdev().as_ref(),
-        "dynamic capacity: {} is refused: {}\n",
-        what,
-        Text(why)
-    );
 }
 
 fn malformed(mailbox: &Mailbox, why: Malformed) -> SendError {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! JSON with the key names of `cxl list` and `daxctl list` where they have them, and our own where they have none.
 //!
-//! Our own keys: `driver`, `policy`, `sysram_region`, `extents`, `locked` on a region; `dynamic_ram_a_size` on a memdev; `driver`, `uuid`, `plug_state`, `memblocks`, `nodes` on a
-//! dax device; `system` for what belongs to the whole machine. Numbers are decimal and sizes are bytes, as `cxl list` prints
-//! them without `-u`.
+//! Our own keys: `driver`, `policy`, `sysram_region`, `extents`, `locked` on a region; `dynamic_ram_a_size`,
+//! `refused_offers`, `last_refusal` on a memdev; `driver`, `uuid`, `plug_state`, `memblocks`, `nodes` on a dax device;
+//! `system` for what belongs to the whole machine. Numbers are decimal and sizes are bytes, as `cxl list` prints them
+//! without `-u`.
 
 use cxl_sysfs::dax::DaxDevice;
 use cxl_sysfs::decoder::EndpointDecoder;
@@ -146,6 +147,17 @@ fn memdev(memdev: &Memdev) -> Value {
         .with(
             "dynamic_ram_a_size",
             Some(memdev.dynamic_size).filter(|size| *size > 0),
+        )
+        .with(
+            "refused_offers",
+            memdev.refusals.as_ref().map(|refusals| refusals.count),
+        )
+        .with(
+            "last_refusal",
+            memdev
+                .refusals
+                .as_ref()
+                .and_then(|refusals| refusals.latest.as_deref()),
         )
         .with("serial", memdev.serial)
         .with("numa_node", memdev.numa_node)

@@ -8,6 +8,7 @@ use cxl_sysfs::dax::DaxDevice;
 use cxl_sysfs::decoder::RootDecoder;
 use cxl_sysfs::extent::Extent;
 use cxl_sysfs::memdev::Memdev;
+use cxl_sysfs::memdev::Refusals;
 use cxl_sysfs::port::PortKind;
 use cxl_sysfs::region::Region;
 use region_policy::matrix::PartitionMode;
@@ -192,6 +193,10 @@ fn memdev_line(snapshot: &Snapshot, memdev: &Memdev) -> String {
     }
     if let Some(node) = memdev.numa_node {
         let _ = write!(line, "  node {node}");
+    }
+    if let Some(Refusals { count: 1.., latest }) = &memdev.refusals {
+        let why = latest.as_deref().unwrap_or("not known");
+        let _ = write!(line, "  last refusal: {why}");
     }
     if !memdev.enabled {
         line.push_str("  DISABLED");
