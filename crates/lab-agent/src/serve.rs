@@ -95,6 +95,12 @@ fn serve(request: Request, programs: &Programs, outbox: &Outbox) {
                 ));
             });
         }
+        Request::Look(id, patterns) => {
+            let outbox = outbox.clone();
+            thread::spawn(move || {
+                outbox.send(&Message::Seen(id, look(&patterns)));
+            });
+        }
         Request::Write(id, path, data) => {
             let outbox = outbox.clone();
             thread::spawn(move || {
@@ -113,6 +119,20 @@ fn serve(request: Request, programs: &Programs, outbox: &Outbox) {
         }
         Request::PowerOff => unreachable!("the main loop ends on it"),
     }
+}
+
+/// What there is that matches one of these patterns. What goes meanwhile is left out, or has no content.
+fn look(patterns: &[String]) -> Vec<(String, Option<Vec<u8>>)> {
+    patterns
+        .iter()
+        .filter_map(|pattern| glob::glob(pattern).ok())
+        .flatten()
+        .flatten()
+        .map(|path| {
+            let content = fs::read(&path).ok();
+            (path.to_string_lossy().into_owned(), content)
+        })
+        .collect()
 }
 
 /// One `write` call for the whole of it: an attribute takes each call as a value of its own.

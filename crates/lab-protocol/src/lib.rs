@@ -60,6 +60,9 @@ pub enum Request {
     Signal(Id, i32),
     /// Reads a whole file; answered by [`Message::Content`].
     Read(Id, String),
+    /// Reads all files that match one of these patterns, which are those of a shell without braces; answered by
+    /// [`Message::Seen`].
+    Look(Id, Vec<String>),
     /// Writes a file in one `write` call, as sysfs wants it, creating it where that is possible; answered by
     /// [`Message::Written`].
     Write(Id, String, Vec<u8>),
@@ -118,6 +121,8 @@ pub enum Message {
     Ended(Id, End),
     /// The answer to [`Request::Read`].
     Content(Id, Result<Vec<u8>, i32>),
+    /// The answer to [`Request::Look`]: what there is, with its content where that can be read.
+    Seen(Id, Vec<(String, Option<Vec<u8>>)>),
     /// The answer to [`Request::Write`].
     Written(Id, Result<(), i32>),
     /// The answer to [`Request::Restart`] where no kernel was loaded: the operating system's error number.

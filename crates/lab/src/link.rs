@@ -190,7 +190,10 @@ impl Link {
                     let _ = waiting.send(message);
                 }
             }
-            Message::Ended(id, _) | Message::Content(id, _) | Message::Written(id, _) => {
+            Message::Ended(id, _)
+            | Message::Content(id, _)
+            | Message::Seen(id, _)
+            | Message::Written(id, _) => {
                 if let Some(waiting) = state.waiting.remove(&id) {
                     let _ = waiting.send(message);
                 }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs tests on the real kernel, with libtest's command line and output.
 //!
-//! Tests that ask for the same boot share guests: one that passed gives its guest to the next. A test that fails, or that
+//! Tests that ask for the same boot share guests: one that passed gives its guest to the next (see [`turns`]). A test that fails, or that
 //! asks to be alone, ends its guest. After each test the kernel's log must be clean, and a guest that goes on to another
 //! test must be as the test found it.
 
+mod turns;
+
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::OnceLock;
-use std::sync::PoisonError;
+use std::thread;
 use std::time::Instant;
 
 use libtest_mimic::Arguments;
@@ -27,9 +28,7 @@ use crate::lab::Boot;
 use crate::lab::Lab;
 use crate::screen;
 use crate::tree::Kernel;
-
-/// How many guests may wait for a test that wants them.
-const IDLE_LIMIT: usize = 2;
+use turns::Turns;
 
 /// What a reader of a failure wants to see of the guest.
 const EVIDENCE: &str = "
@@ -44,17 +43,21 @@ grep -i -E 'cxl|dax|region' /proc/iomem
 lsmod
 ";
 
-/// What a test may not leave behind in a guest that others use after it.
+/// What a test may not leave behind in a guest that others use after it: regions, and decoders that are committed.
+const LEFTOVERS: [&str; 3] = [
+    "/sys/bus/cxl/devices/region*",
+    "/sys/bus/cxl/devices/port*/decoders_committed",
+    "/sys/bus/cxl/devices/endpoint*/decoders_committed",
+];
+
+/// What a test may leave behind, and is cleaned up after it.
 ///
 /// `daxctl` leaves the names of devices with the drivers that it gave them to, and these would take the next test's devices.
 /// Nobody can list such names, so they are taken back unseen.
-const LEFTOVERS: &str = "
+const CLEANING: &str = "
 for file in /sys/bus/dax/drivers/*/remove_id; do
     for name in dax{0..3}.{0..3}; do echo $name > $file; done
 done 2>/dev/null
-cd /sys/bus/cxl/devices 2>/dev/null || exit 0
-ls -d region* 2>/dev/null
-grep -H -v -x 0 {port,endpoint}*/decoders_committed 2>/dev/null
 true";
 
 /// A test on the real kernel.
@@ -113,66 +116,80 @@ impl Test {
 
 /// Runs the tests that the command line selects.
 #[must_use]
-pub fn run(mut tests: Vec<Test>) -> ExitCode {
-    let arguments = Arguments::from_args();
-    let events = Events::new(screen::in_lines());
+pub fn run(tests: Vec<Test>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let at_once = arguments
+        .test_threads
+        .or_else(|| thread::available_parallelism().ok().map(Into::into))
+        .unwrap_or(1);
+    // All come at once, and wait for their turn: who is next depends on all that wait.
+    arguments.test_threads = Some(tests.len().max(2));
     let house = Arc::new(House {
         lab: OnceLock::new(),
-        idle: Mutex::default(),
-        events,
+        turns: Turns::new(at_once),
+        events: Events::new(screen::in_lines()),
     });
-    // The long ones come first, so that none is left over at the end; those that can share a guest follow each other.
-    tests.sort_by_cached_key(|test| (!test.alone, format!("{:?}", test.boot)));
     let trials = tests
         .into_iter()
         .map(|test| {
             let house = house.clone();
             Trial::test(test.name.clone(), move || {
-                house.run(&test).map_err(Failed::from)
+                let kind = (!test.alone).then(|| test.boot.clone());
+                let run = |guest| house.run(&test, guest);
+                house.turns.take(kind, run).map_err(Failed::from)
             })
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// The lab, opened when the first test runs, and the guests that wait for the next test.
+/// The lab, opened when the first test runs, and what tests share.
 struct House {
     lab: OnceLock<Result<Lab, String>>,
-    idle: Mutex<Vec<(Boot, Guest)>>,
+    turns: Turns<Boot, Guest>,
     events: Events,
 }
 
 impl House {
-    fn run(&self, test: &Test) -> Result<(), String> {
+    /// Runs a test in this guest, or in one of its own. Returns how it went, and the guest for the next.
+    fn run(&self, test: &Test, guest: Option<Guest>) -> (Result<(), String>, Option<Guest>) {
         let lab = self.lab.get_or_init(|| {
             Kernel::from_environment()
                 .and_then(|kernel| Lab::open_with(kernel, &self.events))
                 .map_err(|error| error.to_string())
         });
-        let lab = lab.as_ref().map_err(Clone::clone)?;
+        let lab = match lab {
+            Ok(lab) => lab,
+            Err(error) => return (Err(error.clone()), None),
+        };
+        let boot = || test.boot.clone();
         match &test.steps {
             Steps::One(steps) => {
-                let guest = self.take(lab, test).map_err(|error| error.to_string())?;
-                self.judge(test, &[&guest], || {
+                let guest = match guest.map_or_else(|| lab.boot(boot()), Ok) {
+                    Ok(guest) => guest,
+                    Err(error) => return (Err(error.to_string()), None),
+                };
+                let result = self.judge(test, &[&guest], || {
                     steps(&guest)?;
                     if test.alone {
                         Ok(())
                     } else {
                         check_left_as_found(&guest)
                     }
-                })?;
-                if !test.alone {
-                    self.give_back(test.boot.clone(), guest);
-                }
+                });
+                let next = (result.is_ok() && !test.alone).then_some(guest);
+                (result, next)
             }
             Steps::Two(steps) => {
-                let (one, other) = lab
-                    .boot_pair(test.boot.clone())
-                    .map_err(|error| error.to_string())?;
-                self.judge(test, &[&one, &other], || steps(&one, &other))?;
+                let result = lab
+                    .boot_pair(boot())
+                    .map_err(|error| error.to_string())
+                    .and_then(|(one, other)| {
+                        self.judge(test, &[&one, &other], || steps(&one, &other))
+                    });
+                (result, None)
             }
         }
-        Ok(())
     }
 
     /// Runs a test's steps, and looks at the kernels' logs afterwards.
@@ -213,46 +230,35 @@ impl House {
         });
         result
     }
-
-    fn take(&self, lab: &Lab, test: &Test) -> Result<Guest> {
-        let surplus = {
-            let mut idle = self.idle();
-            let found = idle.iter().position(|(boot, _)| *boot == test.boot);
-            if let (false, Some(found)) = (test.alone, found) {
-                return Ok(idle.remove(found).1);
-            }
-            // Tests come sorted by boot: the guest that waits longest is the one that nobody will ask for.
-            (idle.len() >= IDLE_LIMIT).then(|| idle.remove(0))
-        };
-        drop(surplus);
-        lab.boot(test.boot.clone())
-    }
-
-    fn give_back(&self, boot: Boot, guest: Guest) {
-        self.idle().push((boot, guest));
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Boot, Guest)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 fn check_left_as_found(guest: &Guest) -> Result<()> {
-    let leftovers = guest.sh_ok(LEFTOVERS)?;
-    if leftovers.trim().is_empty() {
+    guest.sh_ok(CLEANING)?;
+    let seen = guest.look(&LEFTOVERS)?;
+    let leftovers: Vec<String> = seen
+        .into_iter()
+        .filter(|(_, content)| content.as_deref() != Some("0"))
+        .map(|(path, _)| path)
+        .collect();
+    if leftovers.is_empty() {
         Ok(())
     } else {
         Err(Error::test(format!(
             "the test left behind what the next one would stumble over: {}",
-            leftovers.split_whitespace().collect::<Vec<_>>().join(", ")
+            leftovers.join(", ")
         )))
     }
 }
 
 /// The kernel's log of the test, and the state that the guest is in.
 fn evidence(guest: &Guest, from: usize) -> String {
-    let (Ok(log), Ok(state)) = (guest.kernel_log(), guest.sh(EVIDENCE)) else {
-        return "the guest no longer answers".into();
+    // Where the guest no longer answers, its console is told.
+    let (log, state) = match guest
+        .kernel_log()
+        .and_then(|log| Ok((log, guest.sh(EVIDENCE)?)))
+    {
+        Ok(both) => both,
+        Err(error) => return error.to_string(),
     };
     let log: Vec<String> = log
         .get(from..)

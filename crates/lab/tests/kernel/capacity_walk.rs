@@ -12,6 +12,7 @@ use lab::fabric::manager::Manager;
 use lab::suite::Test;
 use lab::topology::MIB;
 
+use crate::dynamic_capacity::device_states;
 use crate::support::Log;
 use crate::support::Region;
 use crate::support::ensure;
@@ -235,15 +236,19 @@ impl Walk<'_> {
     /// The number by which users name the extent that is the first of `blocks`; others go meanwhile.
     fn number_of(&self, blocks: &[u64]) -> Result<String> {
         let offset = extent(blocks.first().copied().unwrap_or_default()).offset;
-        let file = self.guest.sh_ok(&format!(
-            "cd {}/sysram_region0/dax_region0; grep -s -l -x {offset:#x} extent*/offset || true",
-            self.region.path()
-        ))?;
-        file.trim()
-            .strip_suffix("/offset")
-            .and_then(|name| name.rsplit('.').next())
-            .map(str::to_owned)
-            .ok_or_else(|| Error::test(format!("'{file}' is no extent's file")))
+        let wanted = Some(format!("{offset:#x}"));
+        let mut number = None;
+        // It is not shown for a moment when its region has just been bound anew.
+        let shown = format!("an extent is shown at {offset:#x}");
+        self.guest.wait_for(&shown, || {
+            let seen = self.guest.look(&[&self.extents("offset")])?;
+            let (file, _) = seen.iter().find(|(_, offset)| **offset == wanted).unzip();
+            number = file
+                .and_then(|file| file.strip_suffix("/offset")?.rsplit('.').next())
+                .map(str::to_owned);
+            Ok(number.is_some())
+        })?;
+        number.ok_or_else(|| Error::test(format!("never: {shown}")))
     }
 
     /// Waits until device, host and kernel have what they should have.
@@ -287,13 +292,10 @@ impl Walk<'_> {
                 && online + absent == zones.len())
         });
         balanced.map_err(|error| Error::test(format!("{error}: {said}")))?;
-        let states = self
-            .guest
-            .sh_ok("cat /sys/bus/dax/devices/*/state 2>/dev/null; true")?;
+        let states = device_states(self.guest)?;
         ensure(
-            states.lines().count() == self.sets.len()
-                && states.lines().all(|state| state == "online_movable"),
-            format!("not each set is a device that is wholly online: {states}"),
+            states == vec!["online_movable"; self.sets.len()],
+            format!("not each set is a device that is wholly online: {states:?}"),
         )?;
         self.moving.clear();
         Ok(())
@@ -301,12 +303,27 @@ impl Walk<'_> {
 
     /// The extents that the host shows, as "offset length tag state".
     fn listed(&self) -> Result<Vec<String>> {
-        let text = self.guest.sh_ok(&format!(
-            "cd {}/sysram_region0/dax_region0; for e in extent*; do \
-             {{ read -r o < $e/offset && read -r l < $e/length && read -r u < $e/uuid && read -r s < $e/state && \
-             echo $o $l $u $s; }} 2>/dev/null; done; true",
+        let files = ["offset", "length", "uuid", "state"].map(|file| self.extents(file));
+        let seen = self.guest.look(&files.each_ref().map(String::as_str))?;
+        // One that goes meanwhile has not all of the files.
+        let line = |file: &String| {
+            let extent = file.strip_suffix("/offset")?;
+            let value = |name: &str| seen.get(&format!("{extent}/{name}"))?.as_deref();
+            let (offset, length) = (value("offset")?, value("length")?);
+            Some(format!(
+                "{offset} {length} {} {}",
+                value("uuid")?,
+                value("state")?
+            ))
+        };
+        Ok(seen.keys().filter_map(line).collect())
+    }
+
+    /// That file of all extents.
+    fn extents(&self, file: &str) -> String {
+        format!(
+            "{}/sysram_region0/dax_region0/extent*/{file}",
             self.region.path()
-        ))?;
-        Ok(text.lines().map(str::to_owned).collect())
+        )
     }
 }

@@ -27,14 +27,13 @@ impl<'g> Data<'g> {
              head -c {KIBIBYTES}K /dev/urandom > {FOLDER}/file"
         ))?;
         // The kernel counts on each processor for itself, and sums up now and then: or now.
-        let there = guest.sh_ok(&format!(
-            "echo 1 > /proc/sys/vm/stat_refresh; \
-             awk '/Shmem:/ {{print $4}}' /sys/devices/system/node/node{node}/meminfo"
-        ))?;
-        let there: u64 = there
-            .trim()
-            .parse()
-            .map_err(|_| Error::test(format!("node {node} has '{there}' KiB of shared memory")))?;
+        guest.write("/proc/sys/vm/stat_refresh", "1")?;
+        let counts = guest.read(&format!("/sys/devices/system/node/node{node}/meminfo"))?;
+        let there = counts
+            .lines()
+            .find_map(|line| line.split_once("Shmem:"))
+            .and_then(|(_, count)| count.split_whitespace().next()?.parse::<u64>().ok())
+            .ok_or_else(|| Error::test(format!("node {node} has no shared memory: {counts}")))?;
         ensure(
             there >= KIBIBYTES,
             format!("node {node} has {there} KiB of the file's {KIBIBYTES}"),

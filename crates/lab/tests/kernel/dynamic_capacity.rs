@@ -2,8 +2,6 @@
 //! Dynamic capacity: what the fabric offers becomes memory of a region, extent by extent, and goes back when it is wanted;
 //! what nobody can use is refused, and every offer is answered.
 
-use std::collections::BTreeMap;
-
 use lab::Guest;
 use lab::Result;
 use lab::fabric::DcRegion;
@@ -23,7 +21,7 @@ use crate::support::ensure;
 use crate::support::loaded;
 
 /// The serial number of the device in every topology here.
-const SERIAL: u64 = 0x100;
+pub const SERIAL: u64 = 0x100;
 
 /// What the kernel logs of an offer that nobody can use.
 const REFUSED: &str = "is refused: no region over dynamic capacity holds";
@@ -125,7 +123,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-fn extent(number: u64) -> Extent {
+pub fn extent(number: u64) -> Extent {
     Extent {
         offset: number * 128 * MIB,
         length: 128 * MIB,
@@ -166,7 +164,7 @@ fn committed_as<'g>(guest: &'g Guest, kind: &str, mode: &str) -> Result<Region<'
 }
 
 /// The same, with its extents as movable system RAM.
-fn sysram(guest: &Guest) -> Result<Region<'_>> {
+pub fn sysram(guest: &Guest) -> Result<Region<'_>> {
     let region = committed(guest)?;
     region.bind("cxl_sysram_region")?;
     guest.write(&region.online_type(), "online_movable")?;
@@ -175,7 +173,7 @@ fn sysram(guest: &Guest) -> Result<Region<'_>> {
 }
 
 /// Unbinds the region, and gives all back that its decoders need.
-fn destroy(guest: &Guest, region: &Region<'_>) -> Result<()> {
+pub fn destroy(guest: &Guest, region: &Region<'_>) -> Result<()> {
     let name = region.name();
     guest
         .sh_ok(&format!(
@@ -194,20 +192,17 @@ fn destroy(guest: &Guest, region: &Region<'_>) -> Result<()> {
 
 /// The extents that are shown below `region`, as "offset length state", in no order.
 fn extents(guest: &Guest, region: &Region<'_>) -> Result<Vec<String>> {
-    let files = guest.sh_ok(&format!(
-        "cd {}/sysram_region*/dax_region*; grep -s '' extent*/offset extent*/length extent*/state; true",
-        region.path()
-    ))?;
-    let mut listed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for file in files.lines() {
-        if let Some((name, value)) = file.split_once(':') {
-            let extent = name.split('/').next().unwrap_or(name);
-            listed.entry(extent).or_default().push(value);
-        }
-    }
+    let number = region.name().replace("region", "");
+    let files = ["offset", "length", "state"].map(|file| format!("{CXL}/extent{number}.*/{file}"));
+    let seen = guest.look(&files.each_ref().map(String::as_str))?;
     // One that goes meanwhile has not all of the files.
-    let whole = listed.into_values().filter(|values| values.len() == 3);
-    Ok(whole.map(|values| values.join(" ")).collect())
+    let line = |file: &String| {
+        let extent = file.strip_suffix("/offset")?;
+        let value = |name: &str| seen.get(&format!("{extent}/{name}"))?.as_deref();
+        let (offset, length) = (value("offset")?, value("length")?);
+        Some(format!("{offset} {length} {}", value("state")?))
+    };
+    Ok(seen.keys().filter_map(line).collect())
 }
 
 fn line(extent: &Extent, state: &str) -> String {
@@ -215,14 +210,19 @@ fn line(extent: &Extent, state: &str) -> String {
 }
 
 /// Waits until these are all extents of `region`, and all of them in use.
-fn wait_until_held(guest: &Guest, region: &Region<'_>, wanted: &[Extent]) -> Result<()> {
+pub fn wait_until_in_use(guest: &Guest, region: &Region<'_>, wanted: &[Extent]) -> Result<()> {
     let mut wanted: Vec<String> = wanted.iter().map(|extent| line(extent, IN_USE)).collect();
     wanted.sort();
     guest.wait_for(&format!("the extents are {wanted:?}"), || {
         let mut held = extents(guest, region)?;
         held.sort();
         Ok(held == wanted)
-    })?;
+    })
+}
+
+/// The same, and fails unless each is a device of system RAM.
+pub fn wait_until_held(guest: &Guest, region: &Region<'_>, wanted: &[Extent]) -> Result<()> {
+    wait_until_in_use(guest, region, wanted)?;
     assert_memory(guest, region, wanted.len())
 }
 
@@ -235,12 +235,17 @@ fn assert_memory(guest: &Guest, region: &Region<'_>, count: usize) -> Result<()>
         movable == count && movable + absent == zones.len(),
         format!("{count} blocks should be movable, and the others absent: {zones:?}"),
     )?;
-    let states = guest.sh_ok("cat /sys/bus/dax/devices/*/state 2>/dev/null; true")?;
-    let states: Vec<&str> = states.lines().collect();
+    let states = device_states(guest)?;
     ensure(
         states == vec!["online_movable"; count],
         format!("{count} devices should be movable: {states:?}"),
     )
+}
+
+/// What `kmem` says of the devices that it has.
+pub fn device_states(guest: &Guest) -> Result<Vec<String>> {
+    let seen = guest.look(&["/sys/bus/dax/devices/*/state"])?;
+    Ok(seen.into_values().flatten().collect())
 }
 
 fn come_and_go(guest: &Guest) -> Result<()> {
@@ -445,6 +450,16 @@ fn pinned(guest: &Guest) -> Result<()> {
 }
 
 /// One extent is free, and in another a page cannot move.
+/// Has the device take an extent without asking.
+pub fn give_back_behind_the_back(guest: &Guest, extent: Extent) -> Result<()> {
+    let Extent { offset, length } = extent;
+    guest
+        .sh_ok(&format!(
+            "modprobe extent_thief memdev=$(basename {CXL}/mem?) address={offset} size={length} && rmmod extent_thief"
+        ))
+        .map(drop)
+}
+
 fn taken(guest: &Guest) -> Result<()> {
     let fabric = DcRegion::new(guest, SERIAL, 0);
     let region = sysram(guest)?;
@@ -455,10 +470,8 @@ fn taken(guest: &Guest) -> Result<()> {
     wait_until_held(guest, &region, &[extent(0), extent(1), extent(2)])?;
 
     let log = Log::from_now(guest)?;
-    for Extent { offset, length } in [extent(0), extent(1)] {
-        guest.sh_ok(&format!(
-            "modprobe extent_thief memdev=$(basename {CXL}/mem?) address={offset} size={length} && rmmod extent_thief"
-        ))?;
+    for extent in [extent(0), extent(1)] {
+        give_back_behind_the_back(guest, extent)?;
     }
     // Nobody tells of it: it is seen at the next look at everything.
     let lost = [line(&extent(0), "lost"), line(&extent(2), IN_USE)];
@@ -543,7 +556,7 @@ fn given_back_by_hand(guest: &Guest, kept: &[Extent]) -> Result<()> {
 }
 
 /// A committed region whose extents applications map.
-fn devdax(guest: &Guest) -> Result<Region<'_>> {
+pub fn devdax(guest: &Guest) -> Result<Region<'_>> {
     let region = committed(guest)?;
     region.bind("cxl_devdax_region")?;
     guest.write(&format!("{}/dax_region0/dax_mode", region.path()), "devdax")?;

@@ -9,14 +9,18 @@ use lab::fabric::Extent;
 use lab::fabric::manager::Held;
 use lab::fabric::manager::Manager;
 use lab::guest;
+use lab::running::Running;
+use lab::running::Step;
 use lab::suite::Test;
 use lab::topology::MIB;
 use lab::topology::catalogue;
+use rustix::io::Errno;
 
 use crate::support::Log;
 use crate::support::ensure;
 use crate::support::loaded;
 use crate::support::total_memory;
+use crate::ways::Hardware;
 
 /// All tests of this subject.
 pub fn tests() -> Vec<Test> {
@@ -41,6 +45,16 @@ pub fn tests() -> Vec<Test> {
             "fabric: the ranges of a tag that hosts share are mapped in their order, and a tag is used once",
             loaded("dc-switch"),
             shared_order,
+        ),
+        Test::new(
+            "fabric: in a region for file systems a tag's device goes to the driver for those, and back to the fabric",
+            loaded("dc-switch"),
+            for_file_systems,
+        ),
+        Test::new(
+            "fabric: a device is not reset below its memory, and has its extents still when it was reset without",
+            loaded("dc-switch"),
+            reset,
         ),
         Test::new(
             "fabric: a tag is used by one device at a time, and free for another as soon as it has gone",
@@ -154,12 +168,71 @@ fn given_and_given_back(guest: &Guest) -> Result<()> {
     guest.sh_ok("cxlr destroy-region region0").map(drop)
 }
 
+fn for_file_systems(guest: &Guest) -> Result<()> {
+    let manager = Manager::new(guest, 0);
+    guest.sh_ok("cxlr create-region -t dc 0x100 --driver devdax --dax-mode fsdev")?;
+    manager.add(Some(TAG), &[extent(1), extent(4), extent(6)])?;
+    manager.add(None, &[extent(2)])?;
+    wait_for_extents(guest, 4)?;
+    let drivers = || -> Result<Vec<String>> {
+        let listed = guest.sh_ok("cxlr --json list")?;
+        let words = listed.split("\"driver\": \"").skip(1);
+        let words = words.filter_map(|rest| rest.split('"').next());
+        Ok(words
+            .filter(|driver| driver.ends_with("_dax"))
+            .map(str::to_owned)
+            .collect())
+    };
+    guest.wait_for("both devices have the driver for file systems", || {
+        Ok(drivers()? == ["fsdev_dax", "fsdev_dax"])
+    })?;
+    ensure(
+        tags_of_devices(guest)?.contains(&TAG.to_owned()),
+        "no device has the tag",
+    )?;
+    manager.release(Some(TAG), &[extent(1), extent(4), extent(6)])?;
+    wait_for_extents(guest, 1)?;
+    guest.sh_ok("cxlr release-extents region0")?;
+    ensure(
+        manager.held()?.is_empty() && tags_of_devices(guest)?.is_empty(),
+        "something stayed behind",
+    )?;
+    guest.sh_ok("cxlr destroy-region region0").map(drop)
+}
+
+fn reset(guest: &Guest) -> Result<()> {
+    let manager = Manager::new(guest, 0);
+    let before = total_memory(guest)?;
+    let file = Hardware::find(guest)?.reset_file();
+    guest.sh_ok("cxlr create-region -t dc 0x100")?;
+    manager.add(None, &[extent(0), extent(5)])?;
+    wait_for_extents(guest, 2)?;
+    guest.write_refused(&file, "1", Errno::NOTTY)?;
+    assert_books(&manager, guest, &[0, 5], before)?;
+    guest.sh_ok("cxlr destroy-region region0")?;
+    guest.write(&file, "1")?;
+
+    guest.sh_ok("cxlr create-region -t dc 0x100")?;
+    manager.add(None, &[extent(2)])?;
+    wait_for_extents(guest, 3)?;
+    assert_books(&manager, guest, &[0, 2, 5], before)?;
+    manager.release(None, &[extent(0), extent(2), extent(5)])?;
+    wait_for_extents(guest, 0)?;
+    assert_books(&manager, guest, &[], before)?;
+    guest.sh_ok("cxlr destroy-region region0").map(drop)
+}
+
 /// The tags of all dax devices that have memory. One that is just coming has its memory a moment before its tag.
 fn tags_of_devices(guest: &Guest) -> Result<Vec<String>> {
-    let text = guest.sh_ok(
-        "cd /sys/bus/dax/devices; for d in *; do test \"$(cat $d/size 2>/dev/null || echo 0)\" = 0 || cat $d/uuid 2>/dev/null; done; true",
-    )?;
-    Ok(text.lines().map(str::to_owned).collect())
+    let seen = guest.look(&["/sys/bus/dax/devices/*/size", "/sys/bus/dax/devices/*/uuid"])?;
+    let tag = |(file, size): (&String, &Option<String>)| {
+        let device = file.strip_suffix("/size")?;
+        let has_memory = size.as_deref()? != "0";
+        seen.get(&format!("{device}/uuid"))
+            .filter(|_| has_memory)?
+            .clone()
+    };
+    Ok(seen.iter().filter_map(tag).collect())
 }
 
 fn wait_for_devices(guest: &Guest, wanted: &[&str]) -> Result<()> {
@@ -228,9 +301,24 @@ fn shared_order(guest: &Guest) -> Result<()> {
         format!("the ranges are not in the order of their sequence: {pages}"),
     )?;
     // Another offer of the same tag is refused, and what there is stays.
+    let monitor = guest.start(guest::program(&["cxlr", "monitor"]))?;
+    wait_until_said(&monitor, |said| said.matches("  present").count() == 3)?;
     let log = Log::from_now(guest)?;
     manager.add(Some(TAG), &[extent(9)])?;
     log.wait_for("is refused")?;
+    let refused = format!("an offer: tag {TAG} is in use");
+    wait_until_said(&monitor, |said| said.contains(&refused))?;
+    monitor
+        .control()
+        .signal(2)
+        .map_err(|error| Error::test(format!("the guest is gone: {error}")))?;
+    monitor.output(guest::HANG)?;
+    ensure(
+        guest
+            .sh_ok("cxlr list")?
+            .contains(&format!("last refusal: tag {TAG} is in use")),
+        "the list does not tell why the offer was refused",
+    )?;
     ensure(
         manager.held()?.len() == 3 && tags_of_devices(guest)? == [TAG],
         "a second set has the tag of the first",
@@ -239,6 +327,20 @@ fn shared_order(guest: &Guest) -> Result<()> {
     wait_for_devices(guest, &[])?;
     wait_for_extents(guest, 0)?;
     guest.sh_ok("cxlr destroy-region region0").map(drop)
+}
+
+/// Waits until `enough` holds for what a program has printed from now on.
+fn wait_until_said(running: &Running<'_>, enough: impl Fn(&str) -> bool) -> Result<()> {
+    let mut said = String::new();
+    while !enough(&said) {
+        match running.next(Some(guest::HANG))? {
+            Step::Output(_, data) => said.push_str(&String::from_utf8_lossy(&data)),
+            Step::Ended(end) => {
+                return Err(Error::test(format!("it ended ({end:?}) and said: {said}")));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn one_tag(guest: &Guest) -> Result<()> {

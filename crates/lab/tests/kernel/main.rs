@@ -11,9 +11,11 @@ mod data;
 mod descriptors;
 mod devdax;
 mod dynamic_capacity;
+mod every_file;
 mod fabric;
 mod fault;
 mod firmware;
+mod forged;
 mod hmem;
 mod injection;
 mod kmem;
@@ -48,8 +50,10 @@ fn main() -> ExitCode {
         descriptors::tests(),
         devdax::tests(),
         dynamic_capacity::tests(),
+        every_file::tests(),
         fabric::tests(),
         firmware::tests(),
+        forged::tests(),
         hmem::tests(),
         injection::tests(),
         kmem::tests(),

@@ -4,7 +4,6 @@
 //! Regions are committed with `cxlr … --driver none`; what the test is about, binding and policy, is written to sysfs as a
 //! person would.
 
-use std::collections::BTreeMap;
 use std::env;
 
 use lab::Boot;
@@ -49,10 +48,13 @@ pub fn block_size(guest: &Guest) -> Result<u64> {
 
 /// All memory of the system, in KiB.
 pub fn total_memory(guest: &Guest) -> Result<u64> {
-    let text = guest.sh_ok("awk '/^MemTotal:/ {print $2}' /proc/meminfo")?;
-    text.trim()
-        .parse()
-        .map_err(|_| Error::test(format!("MemTotal is '{text}'")))
+    let text = guest.read("/proc/meminfo")?;
+    let total = text.strip_prefix("MemTotal:").unwrap_or_default();
+    let number = total.split_whitespace().next().map(str::parse);
+    match number {
+        Some(Ok(number)) => Ok(number),
+        _ => Err(Error::test(format!("/proc/meminfo begins with '{total}'"))),
+    }
 }
 
 /// How the system brings new memory online by itself: `offline`, `online`, `online_kernel` or `online_movable`.
@@ -70,13 +72,14 @@ pub fn block_file(block: u64) -> String {
 
 /// What each of these memory blocks is: `absent`, `offline` or `online`.
 pub fn block_states(guest: &Guest, blocks: &[u64]) -> Result<Vec<String>> {
-    let numbers: Vec<String> = blocks.iter().map(u64::to_string).collect();
-    let script = format!(
-        "for n in {}; do s=absent; read -r s 2>/dev/null < {MEMORY}/memory$n/state; echo $s; done",
-        numbers.join(" ")
-    );
-    let states = guest.sh_ok(&script)?;
-    Ok(states.lines().map(str::to_owned).collect())
+    let files: Vec<String> = blocks.iter().copied().map(block_file).collect();
+    let names: Vec<&str> = files.iter().map(String::as_str).collect();
+    let mut seen = guest.look(&names)?;
+    let state = |file: &String| seen.remove(file).flatten();
+    let states = files.iter().map(state);
+    Ok(states
+        .map(|state| state.unwrap_or_else(|| "absent".to_owned()))
+        .collect())
 }
 
 /// A number from the environment, by which a test can be made longer or be repeated.
@@ -267,26 +270,27 @@ impl<'g> Region<'g> {
     /// What each of its memory blocks is: `absent`, `offline`, or the zone that it is online in.
     pub fn zones(&self) -> Result<Vec<String>> {
         let blocks = self.blocks()?;
-        let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else {
-            return Ok(Vec::new());
-        };
-        // One program for all blocks: there may be hundreds.
-        let files = self.guest.sh_ok(&format!(
-            "cd {MEMORY}; grep -s '' memory{{{first}..{last}}}/state memory{{{first}..{last}}}/valid_zones; true"
-        ))?;
-        let values: BTreeMap<&str, &str> = files
-            .lines()
-            .filter_map(|line| line.split_once(':'))
+        // The state before the zone.
+        let files: Vec<String> = ["state", "valid_zones"]
+            .into_iter()
+            .flat_map(|file| {
+                let blocks = blocks.iter();
+                blocks.map(move |block| format!("{MEMORY}/memory{block}/{file}"))
+            })
             .collect();
+        let names: Vec<&str> = files.iter().map(String::as_str).collect();
+        let seen = self.guest.look(&names)?;
         let zone = |block: &u64| {
-            let value = |file: &str| values.get(format!("memory{block}/{file}").as_str());
+            let value = |file: &str| seen.get(&format!("{MEMORY}/memory{block}/{file}"))?.clone();
             match value("state") {
-                Some(&"online") => value("valid_zones").copied().unwrap_or("absent"),
-                Some(state) => state,
-                None => "absent",
+                Some(state) if state == "online" => value("valid_zones"),
+                state => state,
             }
         };
-        Ok(blocks.iter().map(|block| zone(block).to_owned()).collect())
+        Ok(blocks
+            .iter()
+            .map(|block| zone(block).unwrap_or_else(|| "absent".to_owned()))
+            .collect())
     }
 
     /// Fails unless every block is what is asked for, as [`Self::zones`] names it.

@@ -4,6 +4,8 @@
 //!
 //! The host bridge has decoders: one that passes everything through cannot assemble a region again that lost its memdev.
 
+use std::collections::BTreeMap;
+
 use lab::Error;
 use lab::Guest;
 use lab::Result;
@@ -43,6 +45,11 @@ pub fn tests() -> Vec<Test> {
             move |guest| stuck(guest, way),
         ));
     }
+    tests.push(Test::new(
+        "teardown: a device without memory in use can be reset, and works",
+        loaded("one-hdm"),
+        reset_when_free,
+    ));
     tests.push(Test::new(
         "teardown: a memdev that goes takes the memory of all its regions out first",
         loaded("one-hdm"),
@@ -112,6 +119,23 @@ fn movable(guest: &Guest, way: Way) -> Result<()> {
     works_again(guest)
 }
 
+/// That it cannot be reset otherwise is one of the ways.
+fn reset_when_free(guest: &Guest) -> Result<()> {
+    let reset = Hardware::find(guest)?.reset_file();
+    let region = Region::sysram(guest, "0x100", "online_movable")?;
+    guest.write_refused(&reset, "1", Errno::NOTTY)?;
+    region.destroy()?;
+    guest.write(&reset, "1")?;
+    works_again(guest)?;
+
+    let region = Region::committed(guest, "0x100")?;
+    region.bind("cxl_devdax_region")?;
+    guest.write_refused(&reset, "1", Errno::NOTTY)?;
+    region.destroy()?;
+    guest.write(&reset, "1")?;
+    works_again(guest)
+}
+
 fn stuck(guest: &Guest, way: Way) -> Result<()> {
     let scene = scene(guest)?;
     let blocks = scene.region.blocks()?;
@@ -130,10 +154,7 @@ fn stuck(guest: &Guest, way: Way) -> Result<()> {
             format!("of {module}, which memory needs, rmmod says: {said}"),
         )?;
     }
-    if guest
-        .sh(&format!("test -e {}", scene.region.path()))?
-        .succeeded()
-    {
+    if !guest.look(&[&scene.region.path()])?.is_empty() {
         let locked = guest.read(&format!("{}/locked", scene.region.path()))?;
         ensure(locked == "1", "the region's decoders are not locked")?;
     }
@@ -314,11 +335,8 @@ fn kernel_zone(guest: &Guest) -> Result<()> {
          seq 3000 | numactl --membind={NODE} xargs mkdir"
     ))?;
     let all_there = || -> Result<()> {
-        let count = guest.sh_ok("ls /tmp/folders | sort -n | uniq | wc -l")?;
-        ensure(
-            count.trim() == "3000",
-            format!("of 3000 folders {} are left", count.trim()),
-        )?;
+        let count = guest.look(&["/tmp/folders/*"])?.len();
+        ensure(count == 3000, format!("of 3000 folders {count} are left"))?;
         // New ones have room as well.
         guest
             .sh_ok(&format!(
@@ -406,14 +424,33 @@ pub fn discard_all(guest: &Guest) -> Result<()> {
         guest.sh_ok(&format!("cxlr destroy-region {region}"))?;
     }
     // Whoever deletes a region without our tool leaves the memdev's capacity taken.
-    let held = guest.sh_ok(&format!(
-        "cd {CXL}; for file in $(grep -L -e '^0x0*$' decoder*/dpa_size); do echo 0 > $file; done; \
-         grep -L -e '^0x0*$' decoder*/dpa_size; ls -d sysram_region* dax_region* 2>/dev/null; \
-         grep -v -e '^0$' {{port,endpoint}}*/decoders_committed; true"
-    ))?;
+    let capacity = format!("{CXL}/decoder*/dpa_size");
+    let taken = |seen: BTreeMap<String, Option<String>>| {
+        let is_zero = |content: &String| {
+            content
+                .trim_start_matches("0x")
+                .trim_matches('0')
+                .is_empty()
+        };
+        let taken = seen
+            .into_iter()
+            .filter(move |(_, content)| !content.as_ref().is_some_and(is_zero));
+        taken.map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    for file in taken(guest.look(&[&capacity])?) {
+        guest.write(&file, "0")?;
+    }
+    let committed = ["port*", "endpoint*"].map(|port| format!("{CXL}/{port}/decoders_committed"));
+    let mut held = taken(guest.look(&[&capacity, &committed[0], &committed[1]])?);
+    let devices = ["sysram_region*", "dax_region*"].map(|name| format!("{CXL}/{name}"));
+    held.extend(
+        guest
+            .look(&devices.each_ref().map(String::as_str))?
+            .into_keys(),
+    );
     ensure(
-        held.trim().is_empty(),
-        format!("something stayed behind: {held}"),
+        held.is_empty(),
+        format!("something stayed behind: {held:?}"),
     )
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The ways in which somebody can take a region apart, and how what was lost comes back.
 
+use lab::Error;
 use lab::Guest;
 use lab::Result;
 use rustix::io::Errno;
@@ -23,18 +24,23 @@ pub struct Hardware<'g> {
 impl<'g> Hardware<'g> {
     /// Finds it.
     pub fn find(guest: &'g Guest) -> Result<Self> {
-        let name = |script: &str| -> Result<String> {
-            Ok(guest
-                .sh_ok(&format!("cd {CXL}; basename $({script})"))?
-                .trim()
-                .to_owned())
-        };
+        let memdev = only(guest, "mem*")?;
+        let function = guest.read(&format!("{CXL}/{memdev}/../uevent"))?;
+        let pci = function
+            .lines()
+            .find_map(|line| line.strip_prefix("PCI_SLOT_NAME="))
+            .ok_or_else(|| Error::test(format!("{memdev} is on no PCI function: {function}")))?;
         Ok(Self {
             guest,
-            memdev: name("echo mem*")?,
-            endpoint: name("echo endpoint*")?,
-            pci: name("dirname $(readlink -f mem*)")?,
+            endpoint: only(guest, "endpoint*")?,
+            pci: pci.to_owned(),
+            memdev,
         })
+    }
+
+    /// What resets the device, with the bus that it is on.
+    pub fn reset_file(&self) -> String {
+        format!("/sys/bus/pci/devices/{}/reset", self.pci)
     }
 
     /// Takes the memdev's driver away and gives it back, so that the core looks at its decoders anew.
@@ -66,10 +72,23 @@ impl<'g> Hardware<'g> {
     pub fn wait_until_whole(&self) -> Result<()> {
         self.guest
             .wait_for("the memory device has its driver and its endpoint", || {
-                let count = format!("ls -d {CXL}/{{mem,endpoint}}*/driver 2>/dev/null | wc -l");
-                Ok(self.guest.sh_ok(&count)?.trim() == "2")
+                let drivers = ["mem*", "endpoint*"].map(|name| format!("{CXL}/{name}/driver"));
+                let seen = self.guest.look(&drivers.each_ref().map(String::as_str))?;
+                Ok(seen.len() == 2)
             })?;
         self.guest.sh_ok("udevadm settle").map(drop)
+    }
+}
+
+/// The name of the only device on the CXL bus that this pattern matches.
+fn only(guest: &Guest, pattern: &str) -> Result<String> {
+    let seen = guest.look(&[&format!("{CXL}/{pattern}")])?;
+    let mut names = seen.keys().filter_map(|path| path.rsplit('/').next());
+    match (names.next(), names.next()) {
+        (Some(name), None) => Ok(name.to_owned()),
+        _ => Err(Error::test(format!(
+            "{pattern} is not one device: {seen:?}"
+        ))),
     }
 }
 
@@ -141,7 +160,15 @@ pub const BINDINGS: [Way; 4] = [
 ];
 
 /// Ways that take the decoders away from the region.
-pub const DECODERS: [Way; 11] = [
+pub const DECODERS: [Way; 12] = [
+    Way {
+        name: "resetting the device, which is refused",
+        take: |scene| {
+            let reset = scene.hardware.reset_file();
+            scene.guest.write_refused(&reset, "1", Errno::NOTTY)
+        },
+        back: |_| Ok(()),
+    },
     Way {
         name: "detaching the region's target",
         take: |scene| {
@@ -251,8 +278,9 @@ pub fn delete(guest: &Guest, region: &str) -> Result<()> {
 
 /// The names of all regions.
 pub fn regions(guest: &Guest) -> Result<Vec<String>> {
-    let names = guest.sh_ok(&format!("cd {CXL}; ls -d region* 2>/dev/null; true"))?;
-    Ok(names.split_whitespace().map(str::to_owned).collect())
+    let seen = guest.look(&[&format!("{CXL}/region*")])?;
+    let names = seen.keys().filter_map(|path| path.rsplit('/').next());
+    Ok(names.map(str::to_owned).collect())
 }
 
 fn bus(scene: &Scene<'_>, file: &str, content: &str) -> Result<()> {
