@@ -222,7 +222,7 @@ mod tests {
         let panics = || {
             turns.take(Some("a"), |_| -> ((), Option<()>) {
                 panic!("a test failed")
-            })
+            });
         };
         thread::scope(|scope| {
             assert!(scope.spawn(panics).join().is_err());
