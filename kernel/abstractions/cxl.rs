@@ -26,6 +26,10 @@ pub mod subregion;
 use crate::abstractions::global;
 
 /// From the module's init to its exit: makes the globals of this abstraction ready.
-pub fn lifetimes() -> [global::Lifetime; 2] {
-    [bind_files::lifetime(), reset::lifetime()]
+pub fn lifetimes() -> [global::Lifetime; 3] {
+    [
+        bind_files::lifetime(),
+        region::lifetime(),
+        reset::lifetime(),
+    ]
 }

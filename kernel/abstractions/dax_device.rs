@@ -285,8 +285,10 @@ impl Closed {
             bindings::device_driver_attach(driver.0.as_ptr(), self.device.as_raw_device())
         });
         if result.is_err() && self.device.driver().is_none() {
+            // What a driver that failed has left of its page map would keep every other from taking the device.
+            //
             // SAFETY: As above.
-            unsafe { bindings::kill_dax((*raw).dax_dev) };
+            unsafe { bindings::kill_dev_dax(raw) };
         }
         result
     }

@@ -127,7 +127,8 @@ void dev_dax_retire(struct dev_dax *dev_dax)
 
 /*
  * Lets nobody open the device any more, whoever has. Returns whether somebody may
- * have: without a driver it could not be opened.
+ * have: without a driver it could not be opened. Its node may be there for longer
+ * than this module, so that the refusal must not be a function of it.
  */
 bool dev_dax_shut(struct dev_dax *dev_dax)
 {
@@ -137,7 +138,7 @@ bool dev_dax_shut(struct dev_dax *dev_dax)
 	device_lock(dev);
 	bound = dev->driver;
 	if (bound)
-		WRITE_ONCE(dev_dax_cdev(dev_dax)->ops, &closed);
+		WRITE_ONCE(dev_dax_cdev(dev_dax)->ops, NULL);
 	device_unlock(dev);
 	return bound;
 }
@@ -199,10 +200,12 @@ int dev_dax_fix_ranges(struct dev_dax *dev_dax)
 {
 	struct device *dev = &dev_dax->dev;
 	struct device_attribute *size = find_attribute(dev->type, "size");
+	struct device_attribute *align = find_attribute(dev->type, "align");
 	struct device_attribute *mapping = find_attribute(dev->type, "mapping");
 
-	if (!size || !mapping)
+	if (!size || !align || !mapping)
 		return -ENXIO;
 	device_remove_file(dev, mapping);
-	return sysfs_chmod_file(&dev->kobj, &size->attr, 0444);
+	return sysfs_chmod_file(&dev->kobj, &size->attr, 0444) ?:
+	       sysfs_chmod_file(&dev->kobj, &align->attr, 0444);
 }

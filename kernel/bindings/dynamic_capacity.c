@@ -100,6 +100,7 @@ int root_decoder_next_region(struct device *root)
  */
 int root_decoder_create_dc_region(struct device *root, const char *text, size_t length)
 {
+	const unsigned long needed = CXL_DECODER_F_RAM | CXL_DECODER_F_TYPE3;
 	struct cxl_region *cxlr;
 	struct device *dev;
 	char name[16];
@@ -107,6 +108,9 @@ int root_decoder_create_dc_region(struct device *root, const char *text, size_t 
 	u64 size;
 	int id;
 
+	/* The core shows its files where they may be used, and checks no more. */
+	if (!is_root_decoder(root) || (to_cxl_decoder(root)->flags & needed) != needed)
+		return -EOPNOTSUPP;
 	rc = store(root, "create_ram_region", text, length);
 	if (rc < 0)
 		return rc;
@@ -172,8 +176,11 @@ static int dynamic_capacity_partition(struct cxl_dev_state *cxlds, u64 start, u6
 	if (index >= CXL_NR_PARTITIONS_MAX)
 		return -EOPNOTSUPP;
 	/* The core takes skipped addresses for those of a partition. */
-	if (index && cxlds->part[index - 1].res.end + 1 != start)
+	if (start != (index ? cxlds->part[index - 1].res.end + 1 : 0))
 		return -EOPNOTSUPP;
+	/* A decoder that was programmed before this kernel has addresses that are in no partition. */
+	if (!index && cxlds->dpa_res.child)
+		return -EBUSY;
 
 	/* The core shows it as long as the device is there, which may be longer than this module. */
 	name = kstrdup("dynamic_ram_a", GFP_KERNEL);

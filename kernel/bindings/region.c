@@ -39,7 +39,8 @@ void region_distrust(struct cxl_region *cxlr)
 	set_bit(CXL_REGION_F_NEEDS_RESET, &cxlr->flags);
 }
 
-static bool decoder_is_programmed(const struct cxl_decoder *cxld)
+/* Whether the hardware decodes, and the very addresses that the core thinks if @exact. */
+static bool decoder_is_programmed(const struct cxl_decoder *cxld, bool exact)
 {
 	const struct cxl_hdm *cxlhdm = dev_get_drvdata(cxld->dev.parent);
 	void __iomem *hdm = cxlhdm ? cxlhdm->regs.hdm_decoder : NULL;
@@ -49,13 +50,70 @@ static bool decoder_is_programmed(const struct cxl_decoder *cxld)
 	/* A port that passes everything through has nothing to program. */
 	if (!cxld->commit || !hdm)
 		return true;
+	ctrl = readl(hdm + CXL_HDM_DECODER0_CTRL_OFFSET(cxld->id));
+	if (!(ctrl & CXL_HDM_DECODER0_CTRL_COMMITTED))
+		return false;
+	if (!exact)
+		return true;
 	base = readl(hdm + CXL_HDM_DECODER0_BASE_HIGH_OFFSET(cxld->id));
 	base = base << 32 | readl(hdm + CXL_HDM_DECODER0_BASE_LOW_OFFSET(cxld->id));
 	size = readl(hdm + CXL_HDM_DECODER0_SIZE_HIGH_OFFSET(cxld->id));
 	size = size << 32 | readl(hdm + CXL_HDM_DECODER0_SIZE_LOW_OFFSET(cxld->id));
-	ctrl = readl(hdm + CXL_HDM_DECODER0_CTRL_OFFSET(cxld->id));
-	return ctrl & CXL_HDM_DECODER0_CTRL_COMMITTED &&
-	       base == cxld->hpa_range.start && size == range_len(&cxld->hpa_range);
+	return base == cxld->hpa_range.start && size == range_len(&cxld->hpa_range);
+}
+
+static int match_decoder_of(struct device *dev, const void *cxlr)
+{
+	return (is_endpoint_decoder(dev) || is_switch_decoder(dev)) &&
+	       READ_ONCE(to_cxl_decoder(dev)->region) == cxlr;
+}
+
+static int match_endpoint_decoder(struct device *dev, const void *id)
+{
+	return is_endpoint_decoder(dev) && to_cxl_decoder(dev)->id == *(const int *)id;
+}
+
+static int match_region(struct device *dev, const void *cxlr)
+{
+	return is_cxl_region(dev) && container_of(dev, struct cxl_region, dev) == cxlr;
+}
+
+/*
+ * The region of the n-th decoder that precedes one of the region's on the same
+ * device, with a reference; the same one may come several times. An error where
+ * such a decoder decodes nothing: the device counts from the end of its addresses.
+ */
+struct cxl_region *region_preceding(struct cxl_region *cxlr, int n)
+{
+	const struct cxl_region_params *p = &cxlr->params;
+
+	for (int i = 0; i < p->nr_targets; i++) {
+		struct cxl_endpoint_decoder *cxled = READ_ONCE(p->targets[i]);
+
+		for (int id = 0; cxled && id < cxled->cxld.id; id++) {
+			struct cxl_region *other;
+			struct device *dev;
+			bool enabled;
+
+			dev = device_find_child(cxled->cxld.dev.parent, &id,
+						match_endpoint_decoder);
+			if (!dev)
+				continue;
+			other = READ_ONCE(to_cxl_decoder(dev)->region);
+			enabled = to_cxl_decoder(dev)->flags & CXL_DECODER_F_ENABLE;
+			put_device(dev);
+			if (!enabled)
+				return ERR_PTR(-ENXIO);
+			if (!other || other == cxlr || n--)
+				continue;
+			dev = bus_find_device(&cxl_bus_type, NULL, other, match_region);
+			/* It is just being deleted. */
+			if (!dev)
+				return ERR_PTR(-ENXIO);
+			return container_of(dev, struct cxl_region, dev);
+		}
+	}
+	return NULL;
 }
 
 /*
@@ -66,28 +124,30 @@ static bool decoder_is_programmed(const struct cxl_decoder *cxld)
  * The core takes the endpoint decoders of a region that was deleted for free,
  * and one that is still programmed for committed: that of a region that was
  * locked can be given to the next region, with the addresses of the one before.
- * A region that was found in the decoders has what they have.
+ * A region that was found in the decoders has what they have, unless the device
+ * was reset since.
  */
 struct cxl_decoder *region_foreign_decoder(struct cxl_region *cxlr, int n)
 {
 	const struct cxl_region_params *p = &cxlr->params;
+	bool exact = !test_bit(CXL_REGION_F_AUTO, &cxlr->flags);
 
-	if (test_bit(CXL_REGION_F_AUTO, &cxlr->flags))
-		return NULL;
 	for (int i = 0; i < p->nr_targets; i++) {
+		struct cxl_endpoint_decoder *cxled = READ_ONCE(p->targets[i]);
 		struct cxl_port *port;
 
-		if (!p->targets[i])
+		if (!cxled)
 			continue;
-		for (port = cxled_to_port(p->targets[i]); !is_cxl_root(port);
+		for (port = cxled_to_port(cxled); !is_cxl_root(port);
 		     port = to_cxl_port(port->dev.parent)) {
-			const struct cxl_region_ref *cxl_rr =
-				xa_load(&port->regions, (unsigned long)cxlr);
+			struct device *dev;
 
-			if (!cxl_rr || decoder_is_programmed(cxl_rr->decoder) || n--)
+			dev = device_find_child(&port->dev, cxlr, match_decoder_of);
+			if (!dev)
 				continue;
-			get_device(&cxl_rr->decoder->dev);
-			return cxl_rr->decoder;
+			if (!decoder_is_programmed(to_cxl_decoder(dev), exact) && !n--)
+				return to_cxl_decoder(dev);
+			put_device(dev);
 		}
 	}
 	return NULL;

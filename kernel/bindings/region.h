@@ -22,6 +22,7 @@ void region_unlock_decoders(struct cxl_region *cxlr);
 struct cxl_memdev *endpoint_decoder_memdev(struct cxl_endpoint_decoder *cxled);
 bool region_needs_reset(const struct cxl_region *cxlr);
 void region_distrust(struct cxl_region *cxlr);
+struct cxl_region *region_preceding(struct cxl_region *cxlr, int n);
 struct cxl_decoder *region_foreign_decoder(struct cxl_region *cxlr, int n);
 bool decoder_lock(struct cxl_decoder *cxld);
 void decoder_unlock(struct cxl_decoder *cxld);

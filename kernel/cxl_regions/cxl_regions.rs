@@ -37,6 +37,7 @@ pub mod abstractions {
     pub mod kmem_abi;
     pub mod kmem_client;
     pub mod link;
+    pub mod marks;
     pub mod module_ref;
     pub mod notifier;
     pub mod text;
@@ -96,7 +97,7 @@ struct CxlRegions {
     _mappable: global::Lifetime,
     _holds: global::Lifetime,
     _suspects: global::Lifetime,
-    _bus: [global::Lifetime; 2],
+    _bus: [global::Lifetime; 3],
     _devices: WaitForRelease,
     _quiescence: Quiescence,
 }

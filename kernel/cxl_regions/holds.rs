@@ -19,7 +19,6 @@ use crate::{
                 DecoderLock,
                 Region, //
             },
-            reset::ResetBan,
         },
         dax_device,
         dax_region,
@@ -35,6 +34,7 @@ use crate::{
     suspects,
     watch::{
         self,
+        Anchor,
         Keeper, //
     }, //
 };
@@ -75,11 +75,12 @@ pub struct Hold {
     capacity: Option<(u64, Span)>,
     #[pin]
     decoders: Mutex<Option<DecoderLock>>,
+    #[pin]
+    anchor: Mutex<Anchor>,
     /// Whether the claim's owner is in the system, and may have DAX devices.
     #[pin]
     devices: Mutex<bool>,
     gave_up: AtomicFlag,
-    _resets: ResetBan,
     _module: ModuleRef,
 }
 
@@ -111,12 +112,19 @@ impl Hold {
             self.release_decoders();
         } else if let Err(error) = result {
             self.gave_up.store(true, Relaxed);
+            // The core makes no region of decoders with a mode that it does not know.
+            let otherwise = if self.capacity.is_some() {
+                "if it is gone, nothing but the next boot frees them"
+            } else {
+                "if it is gone or not committed: delete it, bind its memdev again, and take the region that appears"
+            };
             dev_err!(
                 (*self.region).as_ref(),
-                "[{:#x}-{:#x}] cannot be taken away ({:?}): its decoders stay locked; free the memory and bind the region to cxl_sysram_region again (if it is gone or not committed: delete it, bind its memdev again, and take the region that appears)\n",
+                "[{:#x}-{:#x}] cannot be taken away ({:?}): its decoders stay locked; free the memory and bind the region to cxl_sysram_region again ({})\n",
                 self.range.start,
                 self.range.end.saturating_sub(1),
-                error
+                error,
+                otherwise
             );
         }
     }
@@ -206,6 +214,8 @@ pub fn take(
     capacity: Option<&Capacity>,
 ) -> Result<Arc<Hold>> {
     let left = find(|hold| hold.is_left_in(range))?;
+    let anchor = Anchor::new(region)?;
+    let lock = suspects::lock(region)?;
     let hold = Arc::pin_init(
         try_pin_init!(Hold {
             dependencies: region.dependencies()?,
@@ -214,21 +224,21 @@ pub fn take(
             claim,
             policy,
             capacity: capacity.map(|(memdev, span)| (memdev.serial(), *span)),
-            decoders <- new_mutex!(None),
+            decoders <- new_mutex!(Some(lock)),
+            anchor <- new_mutex!(anchor),
             devices <- new_mutex!(false),
             gave_up: AtomicFlag::new(false),
-            _resets: region.forbid_resets()?,
             _module: ModuleRef::new(this_module::<crate::LocalModule>())?,
         }),
         GFP_KERNEL,
     )?;
     let mut holds = HOLDS.lock()?;
     holds.push(hold.clone(), GFP_KERNEL)?;
-    // From here on nothing fails for which a lock that is needed could be lost.
     holds.retain(|other| left.as_ref().is_none_or(|left| !Arc::ptr_eq(other, left)));
     drop(holds);
-    let lock = left.and_then(|left| left.decoders.lock().take());
-    *hold.decoders.lock() = Some(lock.unwrap_or_else(|| suspects::lock(region)));
+    if let Some(left) = left {
+        left.release_decoders();
+    }
     if let Err(error) = watch::ensure_kept(region, &hold.dependencies) {
         give_back(&hold);
         return Err(error);
@@ -296,7 +306,14 @@ pub fn bound(region: &Region) {
     if let Ok(Some(hold)) = left_below(region) {
         let mut decoders = hold.decoders.lock();
         if !decoders.as_ref().is_some_and(|lock| lock.is_of(region)) {
-            *decoders = Some(suspects::lock(region));
+            // Where there is no room for it, that of before is better than none.
+            if let Ok(lock) = suspects::lock(region) {
+                *decoders = Some(lock);
+            }
+            // Devices and regions may be others as well.
+            if let Ok(anchor) = Anchor::new(region) {
+                *hold.anchor.lock() = anchor;
+            }
         }
     }
 }

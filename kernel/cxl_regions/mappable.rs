@@ -14,7 +14,6 @@ use crate::{
                 DecoderLock,
                 Region, //
             },
-            reset::ResetBan,
         },
         dax_device::{
             self,
@@ -28,6 +27,7 @@ use crate::{
     suspects,
     watch::{
         self,
+        Anchor,
         Keeper, //
     }, //
 };
@@ -57,10 +57,16 @@ pub struct Mappable {
     dependencies: KVec<DeviceKey>,
     /// `None` once nothing may be mapped any more. Its lock is held while devices change their driver.
     #[pin]
-    decoders: Mutex<Option<(DecoderLock, ResetBan)>>,
+    decoders: Mutex<Option<Locks>>,
     /// The mode whose driver gets devices.
     #[pin]
     mode: Mutex<DaxMode>,
+}
+
+/// What keeps the memory where it is.
+struct Locks {
+    _own: DecoderLock,
+    _anchor: Anchor,
 }
 
 global_mutex! {
@@ -81,7 +87,10 @@ impl Mappable {
     /// `ENXIO`: somebody is just taking the decoders down. `EINTR`: a signal came meanwhile. `ENOMEM`.
     pub fn begin(region: &Region, owner: &Device, mode: DaxMode) -> Result<Arc<Self>> {
         let dependencies = region.dependencies()?;
-        let lock = (suspects::lock(region), region.forbid_resets()?);
+        let lock = Locks {
+            _anchor: Anchor::new(region)?,
+            _own: suspects::lock(region)?,
+        };
         let mappable = Arc::pin_init(
             pin_init!(Self {
                 owner: owner.into(),

@@ -51,7 +51,9 @@ pub fn lifetime() -> Lifetime {
 pub fn added(region: &Region) {
     if let Ok(mut locked) = LOCKED.lock() {
         // Where there is no room for it, the region is looked at before it has a driver all the same.
-        let _ = locked.regions.push(region.lock_decoders(), GFP_KERNEL);
+        let _ = region
+            .lock_decoders()
+            .and_then(|lock| Ok(locked.regions.push(lock, GFP_KERNEL)?));
     }
     // Asked last: what is gone by now has acquitted nobody who came later.
     if !matches!(holds::left(), Ok(Some(_))) {
@@ -118,8 +120,12 @@ fn lock_foreign(region: &Region) {
 
 /// Locks the decoders of `region`, or takes over the lock that it has as a suspect: that would end with the last
 /// memory that stays behind.
-pub fn lock(region: &Region) -> DecoderLock {
-    acquit(region).unwrap_or_else(|| region.lock_decoders())
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn lock(region: &Region) -> Result<DecoderLock> {
+    acquit(region).map_or_else(|| region.lock_decoders(), Ok)
 }
 
 /// Suspects `region` no longer, and gives its lock away.

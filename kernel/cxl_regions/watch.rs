@@ -9,7 +9,11 @@ use crate::{
                 DeviceKey,
                 Listener, //
             },
-            region::Region,
+            region::{
+                DecoderLock,
+                Region, //
+            },
+            reset::ResetBan,
             root_decoder::RootDecoder, //
         },
         global::{
@@ -49,7 +53,8 @@ pub fn lifetime() -> Lifetime {
 ///
 /// # Errors
 ///
-/// `ENXIO`: somebody is just taking the decoders down. `EINTR`: a signal came meanwhile.
+/// `ENXIO`: somebody is just taking the decoders down, or they are not programmed any more. `EINTR`: a signal
+/// came meanwhile.
 pub fn ensure_kept(region: &Region, dependencies: &[DeviceKey]) -> Result {
     let going = UNBINDING
         .lock()?
@@ -58,7 +63,36 @@ pub fn ensure_kept(region: &Region, dependencies: &[DeviceKey]) -> Result {
     if going || !region.is_committed()? {
         return Err(ENXIO);
     }
+    // The core does not notice that a device was reset.
+    if region.foreign_decoders().next().is_some() {
+        region.distrust();
+        dev_err!(
+            region.as_ref(),
+            "its decoders are not programmed any more, as after a reset: delete this region, and bind its memdevs to cxl_mem again\n"
+        );
+        return Err(ENXIO);
+    }
     Ok(())
+}
+
+/// What the addresses of a committed region depend on beyond its own decoders.
+pub struct Anchor {
+    _preceding: KVec<DecoderLock>,
+    _resets: ResetBan,
+}
+
+impl Anchor {
+    /// Keeps all of it as it is, as long as this lives.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO`: the decoders before those of the region are not programmed. `ENOMEM`.
+    pub fn new(region: &Region) -> Result<Self> {
+        Ok(Self {
+            _preceding: region.lock_preceding()?,
+            _resets: region.forbid_resets()?,
+        })
+    }
 }
 
 /// Something that ends in good order before the decoders of a region are taken down.

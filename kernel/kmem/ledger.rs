@@ -113,6 +113,12 @@ impl Ledger {
         }
     }
 
+    /// Whether the block is online, as far as is noted.
+    pub fn is_online(&self, block: u64) -> bool {
+        self.entry(block)
+            .is_some_and(|entry| decode(entry.load(Relaxed)).is_online())
+    }
+
     /// How far things have come: another number whenever a block has become something else.
     pub fn progress(&self) -> i64 {
         self.notes.load(Relaxed)

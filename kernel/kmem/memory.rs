@@ -3,7 +3,7 @@
 //! The memory of one device, and its transitions: entirely or not at all.
 //!
 //! Lock order: the lock of a device's memory, then the kernel's hotplug lock, under which the zone
-//! guard runs. So the guard takes no such lock: what it needs is in atomics.
+//! guard runs, then [`Memory::looking`]. So the guard takes no other lock: what it needs is in atomics.
 
 use crate::{
     abstractions::{
@@ -129,6 +129,9 @@ pub struct Memory {
     /// What a request is taking away at this moment.
     #[pin]
     removal: Mutex<Option<Arc<Removal>>>,
+    /// Whoever has this keeps blocks that are online from being removed: they are noted as offline before.
+    #[pin]
+    looking: Mutex<()>,
     /// Blocks with poisoned pages, which have to stay: see [`hotplug::poison_used`].
     #[pin]
     poisoned: Mutex<KVec<u64>>,
@@ -202,6 +205,7 @@ impl Memory {
                 frozen: AtomicFlag::new(false),
                 hurried: Atomic::new(0),
                 removal <- new_mutex!(None),
+                looking <- new_mutex!(()),
                 poisoned <- new_mutex!(KVec::new()),
                 group,
                 _kind: kind,
@@ -485,13 +489,35 @@ impl Memory {
     /// Takes note that the block in `range` went online, or offline (`None`), whoever did it.
     pub fn block_changed(&self, range: &Range<u64>, zone: Option<ZoneKind>) {
         let state = zone.map_or(BlockState::Offline, BlockState::Online);
+        let looking = self.looking.lock();
         // Memory goes online and offline block by block.
         if let Some(block) = range.start.checked_div(hotplug::block_size()) {
             self.ledger.note(block, state);
         }
+        drop(looking);
         if !self.in_transition.load(Relaxed) {
             self.notify();
         }
+    }
+
+    /// How many pages somebody uses of what is online in `ranges`.
+    fn used_pages(&self, ranges: &[Range<u64>]) -> u64 {
+        let mut sum: u64 = 0;
+        for block in self.ledger.ranges().iter().flat_map(|blocks| blocks.iter()) {
+            let own = physical(Blocks::single(block));
+            if !ranges
+                .iter()
+                .any(|range| range.start <= own.start && own.end <= range.end)
+            {
+                continue;
+            }
+            let looking = self.looking.lock();
+            if self.ledger.is_online(block) {
+                sum = sum.saturating_add(hotplug::used_pages(&own));
+            }
+            drop(looking);
+        }
+        sum
     }
 
     /// Whether a block of this memory lies in `range`.
@@ -730,10 +756,7 @@ impl Run<'_> {
         // and come: only fewer than ever before are progress, or it might never end.
         let fewest = Cell::new(u64::MAX);
         let progress = || {
-            let used = ranges.iter().fold(0_u64, |sum, range| {
-                sum.saturating_add(hotplug::used_pages(range))
-            });
-            fewest.set(fewest.get().min(used));
+            fewest.set(fewest.get().min(memory.used_pages(ranges)));
             (memory.ledger.progress(), fewest.get())
         };
         let result = removal.wait(limits, progress);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs tests on the real kernel, with libtest's command line and output.
 //!
-//! Tests that ask for the same boot share guests: one that passed gives its guest to the next (see [`turns`]). A test that fails, or that
-//! asks to be alone, ends its guest. After each test the kernel's log must be clean, and a guest that goes on to another
-//! test must be as the test found it.
+//! Tests that ask for the same boot share guests: one that passed gives its guest to the next (see [`turns`]). A test that
+//! fails, or says that it is the last, ends its guest. After each test the kernel's log must be clean, and a guest that goes
+//! on to another test must be as the test found it.
 
 mod turns;
 
@@ -29,6 +29,7 @@ use crate::lab::Lab;
 use crate::screen;
 use crate::tree::Kernel;
 use turns::Turns;
+use turns::Who;
 
 /// What a reader of a failure wants to see of the guest.
 const EVIDENCE: &str = "
@@ -64,7 +65,7 @@ true";
 pub struct Test {
     name: String,
     boot: Boot,
-    alone: bool,
+    last: bool,
     steps: Steps,
 }
 
@@ -87,7 +88,7 @@ impl Test {
         Self {
             name: name.into(),
             boot,
-            alone: false,
+            last: false,
             steps: Steps::One(Box::new(steps)),
         }
     }
@@ -101,15 +102,15 @@ impl Test {
         Self {
             name: name.into(),
             boot,
-            alone: true,
+            last: true,
             steps: Steps::Two(Box::new(steps)),
         }
     }
 
-    /// Wants a fresh guest, and leaves one that nobody else can use.
+    /// Leaves a guest that nobody else can use, and so comes last of those that share one.
     #[must_use]
-    pub fn alone(mut self) -> Self {
-        self.alone = true;
+    pub fn last(mut self) -> Self {
+        self.last = true;
         self
     }
 }
@@ -134,9 +135,13 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
         .map(|test| {
             let house = house.clone();
             Trial::test(test.name.clone(), move || {
-                let kind = (!test.alone).then(|| test.boot.clone());
+                let shares = matches!(test.steps, Steps::One(_));
+                let who = Who {
+                    kind: shares.then(|| test.boot.clone()),
+                    last: test.last,
+                };
                 let run = |guest| house.run(&test, guest);
-                house.turns.take(kind, run).map_err(Failed::from)
+                house.turns.take(who, run).map_err(Failed::from)
             })
         })
         .collect();
@@ -171,13 +176,13 @@ impl House {
                 };
                 let result = self.judge(test, &[&guest], || {
                     steps(&guest)?;
-                    if test.alone {
+                    if test.last {
                         Ok(())
                     } else {
                         check_left_as_found(&guest)
                     }
                 });
-                let next = (result.is_ok() && !test.alone).then_some(guest);
+                let next = (result.is_ok() && !test.last).then_some(guest);
                 (result, next)
             }
             Steps::Two(steps) => {

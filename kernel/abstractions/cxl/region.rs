@@ -5,7 +5,14 @@
 //! C header: `drivers/cxl/cxl.h`
 
 use super::reset::ResetBan;
-use crate::abstractions::bindings;
+use crate::{
+    abstractions::{
+        bindings,
+        global::Lifetime,
+        marks::Marks, //
+    },
+    global_mutex,
+};
 use core::{
     marker::PhantomData,
     mem::offset_of,
@@ -17,6 +24,7 @@ use kernel::{
     device,
     driver,
     error::{
+        from_err_ptr,
         from_result,
         to_result, //
     },
@@ -422,9 +430,18 @@ impl Region {
     pub fn forbid_resets(&self) -> Result<ResetBan> {
         let mut ban = ResetBan::new();
         for decoder in self.endpoint_decoders() {
-            // SAFETY: As in `is_set_aside()`; a memdev's parent is the function that it is of.
-            let function = unsafe { device::Device::from_raw((*memdev_of(decoder)).dev.parent) };
+            // SAFETY: As in `is_set_aside()`; a memdev's parent is the function that it is of, and that of the function
+            // the port that the bus is below.
+            let (function, port) = unsafe {
+                let function = (*memdev_of(decoder)).dev.parent;
+                (
+                    device::Device::from_raw(function),
+                    device::Device::from_raw((*function).parent),
+                )
+            };
             ban.add(function)?;
+            // That is asked as well, and alone once the function was removed from the bus.
+            ban.add(port)?;
         }
         Ok(ban)
     }
@@ -449,13 +466,45 @@ impl Region {
     ///
     /// A reset that has begun by now is not stopped. Whoever asks [`Region::is_committed`] after this
     /// waits for its end, and learns of it.
-    pub fn lock_decoders(&self) -> DecoderLock {
-        // SAFETY: The type's invariant; the flag is an atomic bit.
-        let ours = unsafe { bindings::region_lock_decoders(self.0.get()) };
-        DecoderLock {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn lock_decoders(&self) -> Result<DecoderLock> {
+        LOCKED.lock()?.add(self, |region| {
+            // SAFETY: The type's invariant; the flag is an atomic bit.
+            unsafe { bindings::region_lock_decoders(region.0.get()) }
+        })?;
+        Ok(DecoderLock {
             region: self.into(),
-            ours,
+        })
+    }
+
+    /// Locks the decoders of all regions whose decoders precede those of this one on a device. Only for a
+    /// committed region.
+    ///
+    /// A device takes its addresses for a decoder from where those of the decoder before end (CXL 3.1, section
+    /// 8.2.4.20.12): without that one, this region's addresses lead elsewhere or nowhere.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO`: such a decoder is not programmed, or just being taken down. `ENOMEM`.
+    pub fn lock_preceding(&self) -> Result<KVec<DecoderLock>> {
+        let mut locks = KVec::new();
+        for index in 0.. {
+            // SAFETY: The type's invariant. The targets of a committed region do not change.
+            let region = from_err_ptr(unsafe { bindings::region_preceding(self.0.get(), index) })?;
+            let Some(region) = NonNull::new(region.cast::<Self>()) else {
+                break;
+            };
+            // SAFETY: The helper gave a reference to a valid region; `Region` is a transparent wrapper.
+            let region = unsafe { ARef::from_raw(region) };
+            locks.push(region.lock_decoders()?, GFP_KERNEL)?;
+            if !region.is_committed_unsignalled()? {
+                return Err(ENXIO);
+            }
         }
+        Ok(locks)
     }
 }
 
@@ -477,10 +526,20 @@ unsafe fn memdev_of(decoder: *mut bindings::cxl_endpoint_decoder) -> *mut bindin
 }
 
 /// Keeps a region's decoders programmed; see [`Region::lock_decoders`].
+///
+/// Several may lock the same. Firmware may have locked the decoders for good.
 pub struct DecoderLock {
     region: ARef<Region>,
-    /// Whether the lock is ours to take away: firmware may have locked the decoders for good.
-    ours: bool,
+}
+
+global_mutex! {
+    /// The regions whose decoders are locked.
+    static LOCKED(locked_lock): Marks<Region> = Marks::new();
+}
+
+/// From the module's init to its exit.
+pub(super) fn lifetime() -> Lifetime {
+    LOCKED.begin()
 }
 
 impl DecoderLock {
@@ -492,9 +551,11 @@ impl DecoderLock {
 
 impl Drop for DecoderLock {
     fn drop(&mut self) {
-        if self.ours {
-            // SAFETY: The region is valid; the flag is an atomic bit.
-            unsafe { bindings::region_unlock_decoders(self.region.0.get()) };
+        if let Ok(mut locked) = LOCKED.lock() {
+            locked.remove(&self.region, |region| {
+                // SAFETY: The region is valid; the flag is an atomic bit.
+                unsafe { bindings::region_unlock_decoders(region.0.get()) };
+            });
         }
     }
 }

@@ -2,10 +2,10 @@
 
 //! Keeping memory devices from being reset.
 //!
-//! A reset of the bus that a device is on clears its decoders, whatever is in the memory below them (CXL 3.1,
-//! section 8.1.5.2: for this reason a port masks it by default), and the kernel does it for whoever writes
-//! `reset` or `reset_subordinate` of a PCI device. It looks at a flag of each function before; the CXL core
-//! looks at the decoders afterwards, and complains.
+//! A reset of the bus that a device is on clears its decoders, whatever is in the memory below them (for this
+//! reason a CXL port masks it by default), and the kernel does it for whoever writes `reset` or
+//! `reset_subordinate` of a PCI device. It looks at a flag of each function before; the CXL core looks at the
+//! decoders afterwards, and complains.
 //!
 //! A reset of the function alone does not touch the decoders, and is not meant here.
 
@@ -13,7 +13,8 @@ use crate::{
     abstractions::{
         bindings,
         device,
-        global::Lifetime, //
+        global::Lifetime,
+        marks::Marks, //
     },
     global_mutex,
 };
@@ -23,17 +24,9 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-/// A device that is not reset.
-struct Spared {
-    device: ARef<Device>,
-    /// How many want that.
-    count: usize,
-    /// Whether it would be reset but for us.
-    ours: bool,
-}
-
 global_mutex! {
-    static SPARED(spared_lock): KVec<Spared> = KVec::new();
+    /// The devices that are not reset.
+    static SPARED(spared_lock): Marks<Device> = Marks::new();
 }
 
 /// From the module's init to its exit.
@@ -63,20 +56,10 @@ impl ResetBan {
     /// `ENOMEM`.
     pub(super) fn add(&mut self, function: &Device) -> Result {
         self.devices.reserve(1, GFP_KERNEL)?;
-        let mut spared = SPARED.lock()?;
-        if let Some(known) = spared.iter_mut().find(|known| known.is(function)) {
-            known.count = known.count.saturating_add(1);
-        } else {
-            spared.reserve(1, GFP_KERNEL)?;
-            let known = Spared {
-                device: function.into(),
-                count: 1,
-                // SAFETY: The device is valid. Others write to its flags only before it has a driver.
-                ours: unsafe { bindings::device_forbid_bus_reset(device::raw(function)) },
-            };
-            spared.push(known, GFP_KERNEL)?;
-        }
-        drop(spared);
+        SPARED.lock()?.add(function, |function| {
+            // SAFETY: The device is valid. Others write to its flags only before it has a driver.
+            unsafe { bindings::device_forbid_bus_reset(device::raw(function)) }
+        })?;
         self.devices.push(function.into(), GFP_KERNEL)?;
         Ok(())
     }
@@ -88,22 +71,10 @@ impl Drop for ResetBan {
             return;
         };
         for function in &self.devices {
-            if let Some(known) = spared.iter_mut().find(|known| known.is(function)) {
-                known.count = known.count.saturating_sub(1);
-            }
-        }
-        spared.retain(|known| {
-            if known.count == 0 && known.ours {
+            spared.remove(function, |function| {
                 // SAFETY: The reference keeps the device; as in `add()`.
-                unsafe { bindings::device_allow_bus_reset(device::raw(&known.device)) };
-            }
-            known.count > 0
-        });
-    }
-}
-
-impl Spared {
-    fn is(&self, device: &Device) -> bool {
-        core::ptr::eq(&*self.device, device)
+                unsafe { bindings::device_allow_bus_reset(device::raw(function)) };
+            });
+        }
     }
 }

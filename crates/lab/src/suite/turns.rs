@@ -17,11 +17,25 @@ pub struct Turns<K, T> {
 
 struct State<K, T> {
     /// The tests that wait, in the order in which they came.
-    waiting: Vec<(u64, Option<K>)>,
+    waiting: Vec<Waiting<K>>,
     /// Those whose turn it is, with its number, until they notice.
     called: Vec<(u64, usize)>,
     turns: Vec<Turn<K, T>>,
     arrivals: u64,
+}
+
+struct Waiting<K> {
+    number: u64,
+    who: Who<K>,
+}
+
+/// A test that wants a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who<K> {
+    /// None: it shares with nobody.
+    pub kind: Option<K>,
+    /// It leaves nothing for others, and so comes last of its kind.
+    pub last: bool,
 }
 
 struct Turn<K, T> {
@@ -51,13 +65,13 @@ impl<K: PartialEq, T> Turns<K, T> {
         }
     }
 
-    /// Waits for the turn of a test of this kind, and runs it. It is given what the test before it left, if that was of the
+    /// Waits for the turn of a test, and runs it. It is given what the test before it left, if that was of the
     /// same kind, and tells what it leaves.
-    pub fn take<R>(&self, kind: Option<K>, test: impl FnOnce(Option<T>) -> (R, Option<T>)) -> R {
+    pub fn take<R>(&self, who: Who<K>, test: impl FnOnce(Option<T>) -> (R, Option<T>)) -> R {
         let mut state = self.state();
         let number = state.arrivals;
         state.arrivals += 1;
-        state.waiting.push((number, kind));
+        state.waiting.push(Waiting { number, who });
         self.call(state);
         let mut state = self.state();
         let (turn, given) = loop {
@@ -125,8 +139,14 @@ impl<K: PartialEq, T> State<K, T> {
             if self.turns[turn].busy {
                 continue;
             }
-            let kinds: Vec<Option<&K>> =
-                self.waiting.iter().map(|(_, kind)| kind.as_ref()).collect();
+            let waiting: Vec<Who<&K>> = self
+                .waiting
+                .iter()
+                .map(|waiting| Who {
+                    kind: waiting.who.kind.as_ref(),
+                    last: waiting.who.last,
+                })
+                .collect();
             let others: Vec<&K> = self
                 .turns
                 .iter()
@@ -134,12 +154,13 @@ impl<K: PartialEq, T> State<K, T> {
                 .filter_map(|other| other.kind.as_ref())
                 .collect();
             let own = self.turns[turn].kind.as_ref();
-            let Some(next) = next(&kinds, own, &others) else {
+            let Some(next) = next(&waiting, own, &others) else {
                 surplus.extend(self.turns[turn].left.take());
                 self.turns[turn].kind = None;
                 continue;
             };
-            let (number, kind) = self.waiting.remove(next);
+            let Waiting { number, who } = self.waiting.remove(next);
+            let kind = who.kind;
             let turn_of_it = &mut self.turns[turn];
             if kind.is_none() || turn_of_it.kind != kind {
                 surplus.extend(turn_of_it.left.take());
@@ -153,30 +174,30 @@ impl<K: PartialEq, T> State<K, T> {
 
 /// Which of these tests is next where one of kind `own` was the last, while some of kinds `others` run.
 ///
-/// Those of no kind are the long ones: they come first, so that none is left over at the end. Then comes the kind that most
-/// are of.
-fn next<K: PartialEq>(waiting: &[Option<&K>], own: Option<&K>, others: &[&K]) -> Option<usize> {
-    let position = |kind: Option<&K>| waiting.iter().position(|other| *other == kind);
-    let of_own = own.and_then(|_| position(own));
-    if let Some(index) = of_own.or_else(|| position(None)) {
+/// A kind goes on as long as there are tests of it. Those of no kind are the long ones: they come before the other kinds, so
+/// that none is left over at the end. Then comes the kind that most are of.
+fn next<K: PartialEq>(waiting: &[Who<&K>], own: Option<&K>, others: &[&K]) -> Option<usize> {
+    let first = |kind: Option<&K>, last: bool| {
+        let is_it = |who: &Who<&K>| who.kind == kind && who.last == last;
+        waiting.iter().position(is_it)
+    };
+    let of = |kind: Option<&K>| first(kind, false).or_else(|| first(kind, true));
+    if let Some(index) = own.and_then(|own| of(Some(own))).or_else(|| of(None)) {
         return Some(index);
     }
-    let count = |kind: &K| {
-        waiting
-            .iter()
-            .flatten()
-            .filter(|other| **other == kind)
-            .count()
-    };
+    let kinds = || waiting.iter().filter_map(|who| who.kind);
+    let count = |kind: &K| kinds().filter(|other| *other == kind).count();
     let most = |wanted: &dyn Fn(&K) -> bool| {
-        let kinds = waiting.iter().flatten().copied();
         // The first of those that are equally many.
-        let kinds = kinds.filter(|kind| wanted(kind)).rev();
-        kinds.max_by_key(|kind| count(kind))
+        let kinds: Vec<&K> = kinds().filter(|kind| wanted(kind)).collect();
+        kinds.into_iter().rev().max_by_key(|kind| count(kind))
     };
-    let kind = most(&|kind| !others.contains(&kind))
-        .or_else(|| most(&|kind| count(kind) >= WORTH_WHILE))?;
-    position(Some(kind))
+    if let Some(kind) = most(&|kind| !others.contains(&kind)) {
+        return of(Some(kind));
+    }
+    // What leaves nothing for others can as well be done by somebody else.
+    let kind = most(&|kind| count(kind) >= WORTH_WHILE)?;
+    first(Some(kind), true).or_else(|| first(Some(kind), false))
 }
 
 #[cfg(test)]
@@ -187,10 +208,19 @@ mod tests {
 
     use super::*;
 
+    /// Tests by their kinds: none where there is no word, and one that comes last with an exclamation mark.
     fn chosen(waiting: &[&str], own: &str, others: &[&str]) -> Option<usize> {
-        let waiting: Vec<Option<&&str>> = waiting
+        let kinds: Vec<&str> = waiting
             .iter()
-            .map(|word| Some(word).filter(|word| !word.is_empty()))
+            .map(|word| word.trim_end_matches('!'))
+            .collect();
+        let waiting: Vec<Who<&&str>> = waiting
+            .iter()
+            .zip(&kinds)
+            .map(|(word, kind)| Who {
+                kind: Some(kind).filter(|kind| !kind.is_empty()),
+                last: word.ends_with('!'),
+            })
             .collect();
         let others: Vec<&&str> = others.iter().collect();
         next(&waiting, Some(&own).filter(|own| !own.is_empty()), &others)
@@ -210,24 +240,39 @@ mod tests {
     }
 
     #[test]
+    fn what_leaves_nothing_comes_last_of_its_kind() {
+        assert_eq!(chosen(&["a!", "a", "b"], "a", &["b"]), Some(1));
+        assert_eq!(chosen(&["a!", "b"], "a", &["b"]), Some(0));
+        assert_eq!(chosen(&["a!", "a", "b"], "", &[]), Some(1));
+        assert_eq!(chosen(&["a", "a!", "a"], "", &["a"]), Some(1));
+    }
+
+    #[test]
     fn a_kind_is_shared_by_two_only_where_it_is_worth_while() {
         assert_eq!(chosen(&["a", "a", "b"], "", &["a"]), Some(2));
         assert_eq!(chosen(&["a", "a"], "", &["a"]), None);
         assert_eq!(chosen(&["a", "a", "a"], "", &["a"]), Some(0));
     }
 
+    fn who(kind: &'static str) -> Who<&'static str> {
+        Who {
+            kind: Some(kind).filter(|kind| !kind.is_empty()),
+            last: false,
+        }
+    }
+
     #[test]
     fn who_panics_gives_his_turn_back() {
         let turns: Turns<&str, ()> = Turns::new(1);
         let panics = || {
-            turns.take(Some("a"), |_| -> ((), Option<()>) {
+            turns.take(who("a"), |_| -> ((), Option<()>) {
                 panic!("a test failed")
             });
         };
         thread::scope(|scope| {
             assert!(scope.spawn(panics).join().is_err());
         });
-        assert!(turns.take(Some("a"), |given| (given.is_none(), None)));
+        assert!(turns.take(who("a"), |given| (given.is_none(), None)));
     }
 
     #[test]
@@ -236,8 +281,8 @@ mod tests {
         let (running, made) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let kinds = ["a", "b", "", "a", "c", "a", "", "b", "a"];
         let test = |kind: &'static str| {
-            let shares = Some(kind).filter(|kind| !kind.is_empty());
-            turns.take(shares, |given: Option<&str>| {
+            let shares = who(kind).kind;
+            turns.take(who(kind), |given: Option<&str>| {
                 assert!(running.fetch_add(1, Ordering::SeqCst) < 2);
                 assert!(given.is_none_or(|given| given == kind));
                 made.fetch_add(usize::from(given.is_none()), Ordering::SeqCst);

@@ -48,13 +48,13 @@ pub fn tests() -> Vec<Test> {
             one(),
             warning_is_noticed,
         )
-        .alone(),
+        .last(),
         Test::new(
             "lab: a panic ends the command with the console as evidence",
             one(),
             panic_is_noticed,
         )
-        .alone(),
+        .last(),
     ]
 }
 

@@ -76,7 +76,7 @@ pub fn tests() -> Vec<Test> {
             stock(),
             stock_left_behind,
         )
-        .alone(),
+        .last(),
         Test::new(
             "cxlr: memory that stayed behind is taken up as it is, and nobody else gets its region",
             ours(),

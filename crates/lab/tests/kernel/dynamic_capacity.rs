@@ -69,7 +69,7 @@ pub fn tests() -> Vec<Test> {
             loaded("dc"),
             taken,
         )
-        .alone(),
+        .last(),
         Test::new(
             "dynamic_capacity: what the host has from before is kept and can be given back, and no decoder goes below memory",
             loaded("dc"),

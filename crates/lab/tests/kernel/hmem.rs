@@ -38,7 +38,7 @@ pub fn tests() -> Vec<Test> {
             in_every_order,
         )
         // What dax_hmem has at the end lies over the region, which must not be destroyed under it.
-        .alone(),
+        .last(),
     ]
 }
 

@@ -27,13 +27,13 @@ pub fn tests() -> Vec<Test> {
             stock,
             defaults,
         )
-        .alone(),
+        .last(),
         Test::new(
             "kmem: a region without a policy comes online by the system's default, as it does on stock",
             ours,
             defaults,
         )
-        .alone(),
+        .last(),
         Test::new(
             "kmem: a default that one block does not follow leaves nothing behind",
             loaded("one"),

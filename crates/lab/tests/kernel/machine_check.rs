@@ -19,7 +19,7 @@ pub fn tests() -> Vec<Test> {
             loaded("one"),
             passed_on,
         )
-        .alone(),
+        .last(),
     ]
 }
 

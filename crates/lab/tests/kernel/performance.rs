@@ -18,7 +18,7 @@ pub fn tests() -> Vec<Test> {
             loaded("speeds"),
             as_stock,
         )
-        .alone(),
+        .last(),
     ]
 }
 

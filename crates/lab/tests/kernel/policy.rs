@@ -33,7 +33,7 @@ pub fn tests() -> Vec<Test> {
     let one = || loaded("one");
     vec![
         Test::new("policy: whatever the system's default, memory waits for the policy and then comes online as it says", one(), default_does_not_matter),
-        Test::new("policy: whatever the system's default and udev's rule, kernel-zone policies are kept too", loaded("eight"), kernel_zone_policies).alone(),
+        Test::new("policy: whatever the system's default and udev's rule, kernel-zone policies are kept too", loaded("eight"), kernel_zone_policies).last(),
         Test::new("policy: a udev rule that onlines each new block finds nothing to do", one(), udev_rule_is_too_late),
         Test::new("policy: somebody who never stops onlining blocks gets none into another zone", one(), relentless_agent),
         Test::new("policy: a single block may go offline and back, but not into another zone", one(), single_blocks),

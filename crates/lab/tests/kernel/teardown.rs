@@ -51,6 +51,16 @@ pub fn tests() -> Vec<Test> {
         reset_when_free,
     ));
     tests.push(Test::new(
+        "teardown: a device that was reset between the two steps of binding brings no memory online",
+        loaded("one-hdm"),
+        reset_between,
+    ));
+    tests.push(Test::new(
+        "teardown: a region stays decoded as long as one is in use that follows it on the same device",
+        loaded("one-hdm"),
+        preceding,
+    ));
+    tests.push(Test::new(
         "teardown: a memdev that goes takes the memory of all its regions out first",
         loaded("one-hdm"),
         two_regions,
@@ -71,7 +81,7 @@ pub fn tests() -> Vec<Test> {
             loaded("one-hdm"),
             kernel_zone,
         )
-        .alone(),
+        .last(),
     );
     tests
 }
@@ -129,10 +139,75 @@ fn reset_when_free(guest: &Guest) -> Result<()> {
     works_again(guest)?;
 
     let region = Region::committed(guest, "0x100")?;
-    region.bind("cxl_devdax_region")?;
+    guest.sh_ok(&format!("cxlr bind {} --driver devdax", region.name()))?;
     guest.write_refused(&reset, "1", Errno::NOTTY)?;
     region.destroy()?;
     guest.write(&reset, "1")?;
+    works_again(guest)
+}
+
+/// The core does not notice that its decoders were cleared.
+fn reset_between(guest: &Guest) -> Result<()> {
+    let hardware = Hardware::find(guest)?;
+    let reset = hardware.reset_file();
+    for (driver, file, word, next) in [
+        (
+            "cxl_sysram_region",
+            "sysram_region",
+            ("online_type", "online_movable"),
+            "cxl_dax_kmem_region",
+        ),
+        (
+            "cxl_devdax_region",
+            "dax_region",
+            ("dax_mode", "devdax"),
+            "cxl_dax_device_region",
+        ),
+    ] {
+        let region = Region::committed(guest, "0x100")?;
+        region.bind(driver)?;
+        let device = region.name().replace("region", file);
+        let (file, word) = word;
+        guest.write(&format!("{}/{device}/{file}", region.path()), word)?;
+        guest.write(&reset, "1")?;
+        let bind = format!("{DRIVERS}/{next}/bind");
+        guest.write_refused(&bind, &device, Errno::NXIO)?;
+        // The log says how to get out.
+        region.unbind(driver)?;
+        ways::delete(guest, &region.name())?;
+        hardware.renew()?;
+        discard_all(guest)?;
+        works_again(guest)?;
+    }
+    Ok(())
+}
+
+/// A device finds the addresses of a decoder behind those of the one before.
+fn preceding(guest: &Guest) -> Result<()> {
+    let first = Region::sysram(guest, "0x100 -s 256M", "online_movable")?;
+    let second = Region::sysram(guest, "0x100 -s 512M", "online_movable")?;
+    first.unbind_kmem()?;
+    first.unbind("cxl_sysram_region")?;
+    let data = Data::put(guest, NODE)?;
+    let commit = format!("{}/commit", first.path());
+    guest.write_refused(&commit, "0", Errno::PERM)?;
+    data.assert_intact()?;
+    guest
+        .sh(&format!("cxlr destroy-region {}", first.name()))?
+        .failure()?;
+    data.assert_intact()?;
+    second.assert_all("Movable")?;
+    data.remove()?;
+    second.destroy()?;
+    first.destroy()?;
+
+    let first = Region::committed(guest, "0x100 -s 256M")?;
+    let second = Region::committed(guest, "0x100 -s 512M")?;
+    guest.sh_ok(&format!("cxlr bind {} --driver devdax", second.name()))?;
+    let commit = format!("{}/commit", first.path());
+    guest.write_refused(&commit, "0", Errno::PERM)?;
+    second.destroy()?;
+    first.destroy()?;
     works_again(guest)
 }
 

@@ -29,6 +29,6 @@ pub fn tests() -> Vec<Test> {
                 Ok(())
             },
         )
-        .alone(),
+        .last(),
     ]
 }
