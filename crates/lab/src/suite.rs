@@ -132,7 +132,8 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
     });
     let trials = tests
         .into_iter()
-        .map(|test| {
+        .enumerate()
+        .map(|(number, test)| {
             let house = house.clone();
             Trial::test(test.name.clone(), move || {
                 let shares = matches!(test.steps, Steps::One(_));
@@ -141,7 +142,7 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
                     last: test.last,
                 };
                 let run = |guest| house.run(&test, guest);
-                house.turns.take(who, run).map_err(Failed::from)
+                house.turns.take(number, who, run).map_err(Failed::from)
             })
         })
         .collect();

@@ -16,16 +16,15 @@ pub struct Turns<K, T> {
 }
 
 struct State<K, T> {
-    /// The tests that wait, in the order in which they came.
+    /// The tests that wait, in the order of their numbers.
     waiting: Vec<Waiting<K>>,
     /// Those whose turn it is, with its number, until they notice.
-    called: Vec<(u64, usize)>,
+    called: Vec<(usize, usize)>,
     turns: Vec<Turn<K, T>>,
-    arrivals: u64,
 }
 
 struct Waiting<K> {
-    number: u64,
+    number: usize,
     who: Who<K>,
 }
 
@@ -59,19 +58,22 @@ impl<K: PartialEq, T> Turns<K, T> {
                 waiting: Vec::new(),
                 called: Vec::new(),
                 turns: (0..count.max(1)).map(|_| turn()).collect(),
-                arrivals: 0,
             }),
             changed: Condvar::new(),
         }
     }
 
-    /// Waits for the turn of a test, and runs it. It is given what the test before it left, if that was of the
+    /// Waits for the turn of the test with this number, and runs it. Those of one kind come in the order of their numbers. It is given what the test before it left, if that was of the
     /// same kind, and tells what it leaves.
-    pub fn take<R>(&self, who: Who<K>, test: impl FnOnce(Option<T>) -> (R, Option<T>)) -> R {
+    pub fn take<R>(
+        &self,
+        number: usize,
+        who: Who<K>,
+        test: impl FnOnce(Option<T>) -> (R, Option<T>),
+    ) -> R {
         let mut state = self.state();
-        let number = state.arrivals;
-        state.arrivals += 1;
         state.waiting.push(Waiting { number, who });
+        state.waiting.sort_by_key(|waiting| waiting.number);
         self.call(state);
         let mut state = self.state();
         let (turn, given) = loop {
@@ -126,7 +128,7 @@ impl<K: PartialEq, T> Drop for Taken<'_, K, T> {
 
 impl<K: PartialEq, T> State<K, T> {
     /// The turn that this test was called for, and what it is given; once.
-    fn called(&mut self, number: u64) -> Option<(usize, Option<T>)> {
+    fn called(&mut self, number: usize) -> Option<(usize, Option<T>)> {
         let index = self.called.iter().position(|(test, _)| *test == number)?;
         let (_, turn) = self.called.swap_remove(index);
         Some((turn, self.turns[turn].left.take()))
@@ -174,8 +176,8 @@ impl<K: PartialEq, T> State<K, T> {
 
 /// Which of these tests is next where one of kind `own` was the last, while some of kinds `others` run.
 ///
-/// A kind goes on as long as there are tests of it. Those of no kind are the long ones: they come before the other kinds, so
-/// that none is left over at the end. Then comes the kind that most are of.
+/// A kind goes on as long as there are tests of it. Those of no kind come before the other kinds, and kinds of few tests
+/// before those of many: a kind of many can be shared at the end, when nothing else is left.
 fn next<K: PartialEq>(waiting: &[Who<&K>], own: Option<&K>, others: &[&K]) -> Option<usize> {
     let first = |kind: Option<&K>, last: bool| {
         let is_it = |who: &Who<&K>| who.kind == kind && who.last == last;
@@ -187,16 +189,13 @@ fn next<K: PartialEq>(waiting: &[Who<&K>], own: Option<&K>, others: &[&K]) -> Op
     }
     let kinds = || waiting.iter().filter_map(|who| who.kind);
     let count = |kind: &K| kinds().filter(|other| *other == kind).count();
-    let most = |wanted: &dyn Fn(&K) -> bool| {
-        // The first of those that are equally many.
-        let kinds: Vec<&K> = kinds().filter(|kind| wanted(kind)).collect();
-        kinds.into_iter().rev().max_by_key(|kind| count(kind))
-    };
-    if let Some(kind) = most(&|kind| !others.contains(&kind)) {
+    let free = kinds().filter(|kind| !others.contains(kind));
+    if let Some(kind) = free.min_by_key(|kind| count(kind)) {
         return of(Some(kind));
     }
+    let many = kinds().filter(|kind| count(kind) >= WORTH_WHILE);
+    let kind = many.max_by_key(|kind| count(kind))?;
     // What leaves nothing for others can as well be done by somebody else.
-    let kind = most(&|kind| count(kind) >= WORTH_WHILE)?;
     first(Some(kind), true).or_else(|| first(Some(kind), false))
 }
 
@@ -233,9 +232,9 @@ mod tests {
     }
 
     #[test]
-    fn who_shares_with_nobody_comes_first_and_then_the_kind_that_most_are_of() {
+    fn who_shares_with_nobody_comes_first_and_then_the_kind_that_fewest_are_of() {
         assert_eq!(chosen(&["a", "b", ""], "", &[]), Some(2));
-        assert_eq!(chosen(&["a", "b", "b"], "", &[]), Some(1));
+        assert_eq!(chosen(&["a", "a", "b"], "", &[]), Some(2));
         assert_eq!(chosen(&["a", "b", "b", "a"], "", &[]), Some(0));
     }
 
@@ -243,7 +242,7 @@ mod tests {
     fn what_leaves_nothing_comes_last_of_its_kind() {
         assert_eq!(chosen(&["a!", "a", "b"], "a", &["b"]), Some(1));
         assert_eq!(chosen(&["a!", "b"], "a", &["b"]), Some(0));
-        assert_eq!(chosen(&["a!", "a", "b"], "", &[]), Some(1));
+        assert_eq!(chosen(&["a!", "a", "b", "b", "b"], "", &[]), Some(1));
         assert_eq!(chosen(&["a", "a!", "a"], "", &["a"]), Some(1));
     }
 
@@ -265,14 +264,14 @@ mod tests {
     fn who_panics_gives_his_turn_back() {
         let turns: Turns<&str, ()> = Turns::new(1);
         let panics = || {
-            turns.take(who("a"), |_| -> ((), Option<()>) {
+            turns.take(0, who("a"), |_| -> ((), Option<()>) {
                 panic!("a test failed")
             });
         };
         thread::scope(|scope| {
             assert!(scope.spawn(panics).join().is_err());
         });
-        assert!(turns.take(who("a"), |given| (given.is_none(), None)));
+        assert!(turns.take(1, who("a"), |given| (given.is_none(), None)));
     }
 
     #[test]
@@ -280,9 +279,9 @@ mod tests {
         let turns = Turns::new(2);
         let (running, made) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let kinds = ["a", "b", "", "a", "c", "a", "", "b", "a"];
-        let test = |kind: &'static str| {
+        let test = |number: usize, kind: &'static str| {
             let shares = who(kind).kind;
-            turns.take(who(kind), |given: Option<&str>| {
+            turns.take(number, who(kind), |given: Option<&str>| {
                 assert!(running.fetch_add(1, Ordering::SeqCst) < 2);
                 assert!(given.is_none_or(|given| given == kind));
                 made.fetch_add(usize::from(given.is_none()), Ordering::SeqCst);
@@ -292,7 +291,9 @@ mod tests {
             })
         };
         thread::scope(|scope| {
-            let tests = kinds.map(|kind| scope.spawn(move || test(kind)));
+            let test = &test;
+            let start = |(number, kind)| scope.spawn(move || test(number, kind));
+            let tests: Vec<_> = kinds.into_iter().enumerate().map(start).collect();
             for (kind, test) in kinds.into_iter().zip(tests) {
                 assert_eq!(test.join().expect("it has its turn"), kind);
             }

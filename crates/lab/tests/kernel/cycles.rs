@@ -17,7 +17,7 @@ const CYCLES: i64 = 50;
 /// From nothing to nothing, by shell builtins alone: programs would be most of it.
 const CYCLE: &str = r"
 devices=/sys/bus/cxl/devices; drivers=/sys/bus/cxl/drivers
-root=$devices/decoder0.0; decoder=$(basename $devices/endpoint*/decoder*.0)
+root=$(dirname $devices/decoder*/create_ram_region); decoder=$(basename $devices/endpoint*/decoder*.0)
 cycle() {
     local region state
     read -r region < $root/create_ram_region

@@ -183,7 +183,7 @@ fn hierarchy(guest: &Guest) -> Result<()> {
 }
 
 fn uncommitted(guest: &Guest) -> Result<()> {
-    let root = format!("{CXL}/decoder0.0");
+    let root = root(guest)?;
     let name = guest.read(&format!("{root}/create_ram_region"))?;
     let region = format!("{CXL}/{name}");
     let bind = format!("{DRIVERS}/{SYSRAM}/bind");
@@ -249,14 +249,23 @@ fn system_ram(guest: &Guest) -> Result<()> {
     region.destroy()
 }
 
+/// The folder of the root decoder. It has another number when its port was bound anew.
+fn root(guest: &Guest) -> Result<String> {
+    let seen = guest.look(&[&format!("{CXL}/decoder*/create_ram_region")])?;
+    let folder = seen.keys().next().and_then(|file| file.rsplit_once('/'));
+    folder
+        .map(|(folder, _)| folder.to_owned())
+        .ok_or_else(|| Error::test("no decoder makes regions"))
+}
+
 fn loading_takes_nothing(guest: &Guest) -> Result<()> {
     set_default(guest, "online_movable")?;
     guest.sh_ok("rmmod cxl_regions")?;
     let unbound = Region::committed(guest, "0x100 -s 256M")?;
     let stock = Region::stock(guest, "0x100 -s 256M")?;
-    let root = format!("{CXL}/decoder0.0/create_ram_region");
-    let raw = guest.read(&root)?;
-    guest.write(&root, &raw)?;
+    let create = format!("{}/create_ram_region", root(guest)?);
+    let raw = guest.read(&create)?;
+    guest.write(&create, &raw)?;
     let names = [unbound.name(), stock.name(), raw.clone()];
     let bound = |guest: &Guest| -> Result<Vec<Option<String>>> {
         names.iter().map(|name| ways::driver(guest, name)).collect()
