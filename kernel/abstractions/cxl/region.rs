@@ -430,18 +430,17 @@ impl Region {
     pub fn forbid_resets(&self) -> Result<ResetBan> {
         let mut ban = ResetBan::new();
         for decoder in self.endpoint_decoders() {
-            // SAFETY: As in `is_set_aside()`; a memdev's parent is the function that it is of, and that of the function
-            // the port that the bus is below.
+            // SAFETY: As in `is_set_aside()`; a memdev's parent is the function that it is of.
             let (function, port) = unsafe {
                 let function = (*memdev_of(decoder)).dev.parent;
-                (
-                    device::Device::from_raw(function),
-                    device::Device::from_raw((*function).parent),
-                )
+                (device::Device::from_raw(function), (*function).parent)
             };
             ban.add(function)?;
-            // That is asked as well, and alone once the function was removed from the bus.
-            ban.add(port)?;
+            // The port that the bus is below is asked as well, and alone once the function was removed from the bus.
+            if let Some(port) = NonNull::new(port) {
+                // SAFETY: The function keeps its parent.
+                ban.add(unsafe { device::Device::from_raw(port.as_ptr()) })?;
+            }
         }
         Ok(ban)
     }
