@@ -205,7 +205,8 @@ pub fn lifetime() -> Lifetime {
 ///
 /// # Errors
 ///
-/// `ENXIO`: somebody is just taking the decoders down. `EINTR`: a signal came meanwhile.
+/// `ENXIO`: somebody is just taking the decoders down, or they are not programmed, or those before them on a
+/// device are not. `EINTR`: a signal came meanwhile. `ENOMEM`.
 pub fn take(
     region: &Region,
     range: &Range<u64>,

@@ -84,7 +84,8 @@ impl Mappable {
     ///
     /// # Errors
     ///
-    /// `ENXIO`: somebody is just taking the decoders down. `EINTR`: a signal came meanwhile. `ENOMEM`.
+    /// `ENXIO`: somebody is just taking the decoders down, or they are not programmed, or those before them on a
+    /// device are not. `EINTR`: a signal came meanwhile. `ENOMEM`.
     pub fn begin(region: &Region, owner: &Device, mode: DaxMode) -> Result<Arc<Self>> {
         let dependencies = region.dependencies()?;
         let lock = Locks {

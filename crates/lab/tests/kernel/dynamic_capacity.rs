@@ -449,7 +449,6 @@ fn pinned(guest: &Guest) -> Result<()> {
     destroy(guest, &region)
 }
 
-/// One extent is free, and in another a page cannot move.
 /// Has the device take an extent without asking.
 pub fn give_back_behind_the_back(guest: &Guest, extent: Extent) -> Result<()> {
     let Extent { offset, length } = extent;
@@ -460,6 +459,7 @@ pub fn give_back_behind_the_back(guest: &Guest, extent: Extent) -> Result<()> {
         .map(drop)
 }
 
+/// One extent is free, and in another a page cannot move.
 fn taken(guest: &Guest) -> Result<()> {
     let fabric = DcRegion::new(guest, SERIAL, 0);
     let region = sysram(guest)?;

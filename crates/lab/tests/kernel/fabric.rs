@@ -268,11 +268,7 @@ fn tagged_memory(guest: &Guest) -> Result<()> {
     assert_books(&manager, guest, &[], before)?;
     guest.sh_ok("cxlr destroy-region region0")?;
 
-    monitor
-        .control()
-        .signal(2)
-        .map_err(|error| Error::test(format!("the guest is gone: {error}")))?;
-    let said = monitor.output(guest::HANG)?.stdout;
+    let said = stop(monitor)?;
     // It may have begun to look when the first were there.
     for events in [["added", "present"], ["removed", "removed"]] {
         let is_one = |line: &&str| {
@@ -308,11 +304,7 @@ fn shared_order(guest: &Guest) -> Result<()> {
     log.wait_for("is refused")?;
     let refused = format!("an offer: tag {TAG} is in use");
     wait_until_said(&monitor, |said| said.contains(&refused))?;
-    monitor
-        .control()
-        .signal(2)
-        .map_err(|error| Error::test(format!("the guest is gone: {error}")))?;
-    monitor.output(guest::HANG)?;
+    stop(monitor)?;
     ensure(
         guest
             .sh_ok("cxlr list")?
@@ -327,6 +319,13 @@ fn shared_order(guest: &Guest) -> Result<()> {
     wait_for_devices(guest, &[])?;
     wait_for_extents(guest, 0)?;
     guest.sh_ok("cxlr destroy-region region0").map(drop)
+}
+
+/// Interrupts a program. Returns what it printed since somebody listened.
+fn stop(running: Running<'_>) -> Result<String> {
+    let gone = |error| Error::test(format!("the guest is gone: {error}"));
+    running.control().signal(2).map_err(gone)?;
+    Ok(running.output(guest::HANG)?.stdout)
 }
 
 /// Waits until `enough` holds for what a program has printed from now on.
