@@ -18,7 +18,7 @@ demo: lab ## Show the main job on the real kernel, and the same steps on a stock
 	@$(LAB) demo
 
 .PHONY: bench
-bench: lab ## Measure the stock drivers and ours side by side (on an idle machine)
+bench: lab ## Measure the stock drivers and ours side by side (on an idle machine); the samples are in target/benchmarks.json
 	@$(LAB) bench
 
 .PHONY: test

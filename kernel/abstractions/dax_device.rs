@@ -158,7 +158,7 @@ impl DaxDevice {
     }
 
     /// Whether the driver called `name` has the device.
-    fn is_with(&self, name: &str) -> bool {
+    pub fn is_with(&self, name: &str) -> bool {
         let Some(driver) = self.driver() else {
             return false;
         };

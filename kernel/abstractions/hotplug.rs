@@ -71,14 +71,14 @@ pub fn block_truth(start: u64) -> BlockTruth {
     }
 }
 
-/// Tells the users of the memory block at physical address `start` that its contents are lost. Returns how many
-/// pages of it were in use: they are poisoned now, and the block must stay for good, since the tables of
-/// processes may name them.
+/// Tells the users of the physical addresses `range` that what is there is lost. Returns how many pages of it were in
+/// use: they are poisoned now, and their block must stay for good, since the tables of processes may name them.
 ///
 /// The caller has to be the one who alone may remove the block.
-pub fn poison_used(start: u64) -> u32 {
+pub fn poison_used(range: &Range<u64>) -> u32 {
+    let size = range.end.saturating_sub(range.start);
     // SAFETY: The helper looks up any address, and pages that are not online are passed over.
-    unsafe { bindings::memory_poison_used(start, block_size()) }
+    unsafe { bindings::memory_poison_used(range.start, size) }
 }
 
 /// How many pages of what is online in `range` somebody uses, at this moment. Only for whoever keeps the memory

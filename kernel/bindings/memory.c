@@ -64,10 +64,10 @@ unsigned long memory_used_pages(u64 start, u64 size)
 }
 
 /*
- * Tells the users of a memory block that its contents are lost: processes get
- * SIGBUS where they touch it, readers of files EIO. Pages that are free are left
- * alone. The caller keeps the block from being removed. Returns how many pages it
- * were; those are poisoned, and process tables may name them from now on.
+ * Tells the users of a range that its contents are lost: processes get SIGBUS
+ * where they touch it, readers of files EIO. Pages that are free are left alone.
+ * The caller keeps the range from being removed. Returns how many pages it were;
+ * those are poisoned, and process tables may name them from now on.
  */
 unsigned int memory_poison_used(u64 start, u64 size)
 {

@@ -2,8 +2,8 @@
 
 //! Dynamic capacity: memory that devices give and take back while the host runs.
 //!
-//! Every memdev with dynamic capacity has a companion. It does nothing to the device until a region over it
-//! is bound: until then the fabric's offers wait in the device's log. From then on one worker has the
+//! Every memdev with dynamic capacity has a companion. It does nothing to a device of which the host has nothing until a
+//! region over it is bound: until then the fabric's offers wait in the device's log. From then on one worker has the
 //! [`conversation`] with the device, an interrupt at a time, another brings memory and gives it back, and a third
 //! takes it out of use, which may take long and keeps no event of the device waiting. The memory is that of the
 //! [`area`] of a region, and its extents are [`listed`] there.
@@ -84,6 +84,8 @@ pub struct Device {
     conversation: Pin<KBox<Mutex<Conversation>>>,
     /// The tags that the host has extents of, for other devices to know.
     tags: Pin<KBox<Mutex<KVec<Tag>>>>,
+    /// Who has the conversation; `None` at the end.
+    talker: Later<Arc<Worker<Talker>>>,
 }
 
 /// A device and those who work on it.
@@ -125,6 +127,7 @@ impl Source for DynamicCapacity {
                 region,
                 conversation: KBox::pin_init(new_mutex!(conversation), GFP_KERNEL)?,
                 tags: KBox::pin_init(new_mutex!(KVec::new()), GFP_KERNEL)?,
+                talker: KBox::pin_init(new_mutex!(None), GFP_KERNEL)?,
             },
             GFP_KERNEL,
         )?;
@@ -136,7 +139,6 @@ impl Source for DynamicCapacity {
             device: device.clone(),
             remover: remover.clone(),
         })?;
-        *remover.mover.lock() = Some(mover.clone());
         let talker = Worker::new(Talker {
             device: device.clone(),
             mover: mover.clone(),
@@ -155,8 +157,15 @@ impl Source for DynamicCapacity {
             files: None,
         };
         let mut attached = KBox::new(attached, GFP_KERNEL)?;
+        // These are taken away again when it is dropped.
+        *attached.remover.mover.lock() = Some(attached.mover.clone());
+        *attached.device.talker.lock() = Some(attached.talker.clone());
         DEVICES.lock()?.push(known, GFP_KERNEL)?;
         attached.files = Some(Files::add(mailbox.memdev(), &FILES)?);
+        if conversation::holds_extents(&mailbox, &mut buffer).map_err(SendError::errno)? {
+            // What the host has from before may be wanted back, whether there is a region over it or not.
+            attached.talker.hurry();
+        }
         Ok(Some(attached))
     }
 }
@@ -185,6 +194,8 @@ impl Drop for Attached {
         // What refers to the workers.
         let mover = self.remover.mover.lock().take();
         drop(mover);
+        let talker = self.device.talker.lock().take();
+        drop(talker);
         drop(self.talker.interrupts.lock().take());
     }
 }
@@ -301,6 +312,7 @@ impl Device {
                 Ok(Ok(job)) => job,
                 Ok(Err(wait)) => {
                     self.list(mover);
+                    self.hurry_talker();
                     return wait;
                 }
                 // There is no memory to note what is to be done.
@@ -323,10 +335,21 @@ impl Device {
                 (None, _) | (_, Work::GiveBack(_)) => Ending::TooLate,
             };
             self.conversation.lock().done(&job, ending);
+            self.hurry_talker();
             if lane == Lane::Removal {
                 // It may be given back, and there may be room for others.
                 mover.hurry();
             }
+        }
+    }
+
+    /// Has the device asked soon what it lists, where that may be something that the host does not know of.
+    fn hurry_talker(&self) {
+        if !self.conversation.lock().take_hurry() {
+            return;
+        }
+        if let Some(talker) = &*self.talker.lock() {
+            talker.hurry();
         }
     }
 

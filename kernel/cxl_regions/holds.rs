@@ -116,7 +116,7 @@ impl Hold {
             let otherwise = if self.capacity.is_some() {
                 "if it is gone, nothing but the next boot frees them"
             } else {
-                "if it is gone or not committed: delete it, bind its memdev again, and take the region that appears"
+                "if it is gone or not committed: delete it, bind its memdev again, and take the region that appears; none does below a host bridge without decoders, where only the next boot frees them"
             };
             dev_err!(
                 (*self.region).as_ref(),

@@ -397,13 +397,10 @@ impl Memory {
             engine::salvage(run, journal);
             for block in self.ledger.ranges().iter().flat_map(|blocks| blocks.iter()) {
                 let range = physical(Blocks::single(block));
-                let is_lost = range.start < lost.end && lost.start < range.end;
-                let single = core::iter::once(Blocks::single(block));
-                if is_lost
-                    && run.block_state(block).is_present()
-                    && self.poisoned_in(single).is_none()
-                {
-                    pages = pages.saturating_add(self.poison(block));
+                // Others of its pages are as good as ever.
+                let lost = range.start.max(lost.start)..range.end.min(lost.end);
+                if !lost.is_empty() && run.block_state(block).is_present() {
+                    pages = pages.saturating_add(self.poison(block, &lost));
                 }
             }
             Ok(())
@@ -424,14 +421,16 @@ impl Memory {
         Err(EBUSY)
     }
 
-    /// Poisons what is in use of `block`, which stays from now on. To be called in turn.
-    fn poison(&self, block: u64) -> u32 {
+    /// Poisons what is in use of `lost`, which is within `block`: that stays from now on. To be called in turn.
+    /// Returns how many pages that are which were not poisoned before.
+    fn poison(&self, block: u64, lost: &Range<u64>) -> u32 {
+        let stays = self.poisoned_in(core::iter::once(Blocks::single(block)));
         // Nobody would know that it has to stay.
-        if self.poisoned.lock().push(block, GFP_KERNEL).is_err() {
+        if stays.is_none() && self.poisoned.lock().push(block, GFP_KERNEL).is_err() {
             return 0;
         }
-        let pages = hotplug::poison_used(physical(Blocks::single(block)).start);
-        if pages == 0 {
+        let pages = hotplug::poison_used(lost);
+        if pages == 0 && stays.is_none() {
             self.poisoned.lock().retain(|other| *other != block);
         }
         pages

@@ -81,6 +81,41 @@ pub fn refused<'a>(
         .collect()
 }
 
+/// What there is at one moment.
+struct Look {
+    extents: BTreeMap<String, Extent>,
+    refusals: BTreeMap<String, Refusals>,
+}
+
+impl Look {
+    fn at(tree: &dyn Tree) -> Result<Self, Problem> {
+        let extents = extent::all(tree)?.into_iter();
+        Ok(Self {
+            extents: extents
+                .map(|extent| (extent.name.clone(), extent))
+                .collect(),
+            refusals: memdev::refusals(tree)?,
+        })
+    }
+
+    /// A line for all that is different from `before`; at the beginning, for all that there is.
+    fn lines(&self, before: Option<&Self>, since: Duration, json: bool) -> Vec<String> {
+        let line = |(change, extent)| extent_line(change, extent, since, json);
+        let Some(before) = before else {
+            let present = self
+                .extents
+                .values()
+                .map(|extent| (Change::Present, extent));
+            return present.map(line).collect();
+        };
+        let refused = refused(&before.refusals, &self.refusals)
+            .into_iter()
+            .map(|(memdev, offers, why)| refusal_line(memdev, offers, why, since, json));
+        let changes = changes(&before.extents, &self.extents);
+        changes.into_iter().map(line).chain(refused).collect()
+    }
+}
+
 /// Shows each change on a line of its own. Without end, unless the tree says that nothing will happen any more and is not
 /// `live`, or nobody reads.
 ///
@@ -90,41 +125,15 @@ pub fn run(tree: &dyn Tree, live: bool, json: bool, out: &mut dyn Write) -> Resu
     let begin = Instant::now();
     // Before the first look, so that nothing after it is missed.
     let mut events = tree.events()?;
-    let mut before: Option<(BTreeMap<String, Extent>, BTreeMap<String, Refusals>)> = None;
+    let mut before = None;
     loop {
-        let extents: BTreeMap<String, Extent> = extent::all(tree)?
-            .into_iter()
-            .map(|extent| (extent.name.clone(), extent))
-            .collect();
-        let refusals = memdev::refusals(tree)?;
-        let since = begin.elapsed();
-        let mut lines = Vec::new();
-        match &before {
-            None => lines.extend(
-                extents
-                    .values()
-                    .map(|extent| extent_line(Change::Present, extent, since, json)),
-            ),
-            Some((extents_before, refusals_before)) => {
-                lines.extend(
-                    changes(extents_before, &extents)
-                        .into_iter()
-                        .map(|(change, extent)| extent_line(change, extent, since, json)),
-                );
-                lines.extend(
-                    refused(refusals_before, &refusals)
-                        .into_iter()
-                        .map(|(memdev, offers, why)| {
-                            refusal_line(memdev, offers, why, since, json)
-                        }),
-                );
-            }
-        }
+        let now = Look::at(tree)?;
+        let lines = now.lines(before.as_ref(), begin.elapsed(), json);
         match print(&lines, out) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             result => result.map_err(Problem::Output)?,
         }
-        before = Some((extents, refusals));
+        before = Some(now);
         if !events.wait(FOR_EVER)? && !live {
             return Ok(());
         }

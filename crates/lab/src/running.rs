@@ -32,6 +32,7 @@ pub struct Running<'guest> {
 }
 
 /// What a running program does next.
+#[derive(Debug)]
 pub enum Step {
     /// It wrote something.
     Output(Stream, Vec<u8>),

@@ -79,16 +79,16 @@ impl Ways {
 }
 
 impl Walk {
-    /// The walk that `CXL_WALK_SEED` and `CXL_WALK_STEPS` ask for; what they do not say is as given.
+    /// A walk with regions of so many `ways`. `CXL_WALK_SEED` and `CXL_WALK_STEPS` may ask for another seed and length.
     #[must_use]
-    pub fn from_environment(seed: u64, steps: usize) -> Self {
+    pub fn from_environment(ways: Ways, seed: u64, steps: usize) -> Self {
         let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
         Self {
             seed: number("CXL_WALK_SEED").unwrap_or(seed),
             steps: number("CXL_WALK_STEPS")
                 .and_then(|steps| usize::try_from(steps).ok())
                 .unwrap_or(steps),
-            ways: Ways::default(),
+            ways,
         }
     }
 

@@ -107,8 +107,8 @@ fn duties(exchange: &mut Exchange<Vec<Entry>>, choice: u8, now: u64) {
                 exchange.drained();
             }
             Duty::Standing => exchange.standing(u32::from(choice) * 2),
-            Duty::Accept => exchange.answered(reply(choice), now),
-            Duty::Refuse => exchange.answered(Reply::Done, now),
+            Duty::Accept => drop(exchange.answered(reply(choice), now)),
+            Duty::Refuse => drop(exchange.answered(Reply::Done, now)),
         }
         assert!(round < 9_999, "the duties come to an end");
     }

@@ -63,6 +63,29 @@ impl Span {
     pub const fn overlaps(self, other: Self) -> bool {
         self.start <= other.last() && other.start <= self.last()
     }
+
+    /// What is in both.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        let (start, last) = (self.start.max(other.start), self.last().min(other.last()));
+        Self::between(start, last)
+    }
+
+    /// The least that covers both.
+    #[must_use]
+    pub fn hull(self, other: Self) -> Self {
+        let (start, last) = (self.start.min(other.start), self.last().max(other.last()));
+        // Only all of the address space is longer than can be said.
+        Self::between(start, last).unwrap_or(Self {
+            start,
+            length: u64::MAX,
+        })
+    }
+
+    fn between(start: u64, last: u64) -> Option<Self> {
+        let length = last.checked_sub(start)?.checked_add(1)?;
+        Self::new(start, length)
+    }
 }
 
 impl fmt::Display for Span {

@@ -89,6 +89,7 @@ impl Judge {
             a_refusal_changes_nothing(before, operation, answer, after)?;
         }
         data_and_addresses_stay(after)?;
+        modules_take_no_region(before, operation, after)?;
         for (place, (was, is)) in before.places.iter().zip(&after.places).enumerate() {
             let memory = &mut self.places[place];
             memory.note(place, &step, excused, is);
@@ -213,6 +214,30 @@ fn hold(holds: bool, promise: &'static str, evidence: impl FnOnce() -> String) -
             evidence: evidence(),
         })
     }
+}
+
+/// Modules that come take no region, and none that has a region goes.
+fn modules_take_no_region(before: &Scene, operation: &Operation, after: &Scene) -> Verdict {
+    if *operation != Operation::Reload {
+        return Ok(());
+    }
+    let drivers = |scene: &Scene| -> Vec<_> {
+        let regions = scene.places.iter().map(|spot| spot.region.as_ref());
+        regions
+            .map(|region| {
+                let region = region?;
+                let sysram = region.sysram.as_ref().map(|sysram| sysram.bound);
+                let devdax = region.devdax.as_ref().map(|devdax| devdax.bound);
+                Some((region.driver.clone(), sysram, devdax))
+            })
+            .collect()
+    };
+    let (were, are) = (drivers(before), drivers(after));
+    hold(
+        were == are,
+        "modules come and go without taking or losing a region",
+        || format!("{were:?} became {are:?}"),
+    )
 }
 
 fn takes_memory_away(operation: &Operation) -> bool {

@@ -51,6 +51,9 @@ use region_policy::{
     },
 };
 
+/// The driver of System RAM.
+const KMEM: &str = "kmem";
+
 /// A region whose memory comes and goes.
 #[pin_data]
 pub struct Area {
@@ -156,7 +159,7 @@ impl Area {
         }
         let ranges = self.ranges(spans)?;
         let added = match &self.user {
-            User::Kmem(_) => self.pool.add(&ranges, "kmem"),
+            User::Kmem(_) => self.pool.add(&ranges, KMEM),
             User::Applications(mappable) => {
                 mappable.add(|mode| self.pool.add(&ranges, mode.driver()))
             }
@@ -230,16 +233,14 @@ impl Area {
                 let gave_up = lost.iter().map(|range| hold.give_up(range));
                 gave_up.fold(Ok(()), Result::and)?;
                 ranges.iter().try_for_each(|range| hold.take_away(range))?;
+                // Somebody may have given it to applications.
+                if device.driver().is_some() && !device.is_with(KMEM) {
+                    take_from_applications(device, lost)?;
+                }
                 self.pool.empty(device)
             }
             User::Applications(mappable) => mappable.remove(|| {
-                if lost.is_empty() {
-                    // Nobody opens it from here on, and nobody has it open.
-                    let closed = device.close().ok_or(EBUSY)?;
-                    closed.release();
-                } else {
-                    device.take_from_users()?;
-                }
+                take_from_applications(device, lost)?;
                 self.pool.empty(device)
             }),
         }
@@ -312,4 +313,15 @@ impl Area {
         }
         Ok(present)
     }
+}
+
+/// Takes a device from its driver unless somebody uses it; where some of it is `lost`, whoever uses it.
+fn take_from_applications(device: &DaxDevice, lost: &[Range<u64>]) -> Result {
+    if !lost.is_empty() {
+        return device.take_from_users();
+    }
+    // Nobody opens it from here on, and nobody has it open.
+    let closed = device.close().ok_or(EBUSY)?;
+    closed.release();
+    Ok(())
 }

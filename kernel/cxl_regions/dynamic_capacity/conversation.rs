@@ -67,6 +67,18 @@ const RELEASE: u16 = 0x4803;
 /// How many extents of a device are remembered at most.
 const EXTENTS: u32 = 4096;
 
+/// How many pages of events are read in one go: a device whose log has no end would keep the host busy for ever.
+const PAGES: u32 = 4096;
+
+/// How many refusals of one talk have a line in the log each.
+const LINES: u32 = 16;
+
+/// How often the list of extents is read anew because it changed meanwhile.
+const READINGS: u32 = 64;
+
+/// What a device answers that does not know a command (CXL 3.1, table 8-34).
+const UNSUPPORTED: u16 = 3;
+
 /// How often everything is looked after when nothing happens, in milliseconds.
 pub const ONCE_IN_A_WHILE: u32 = 60_000;
 
@@ -87,6 +99,10 @@ pub struct Conversation {
     remembers_tags: Option<bool>,
     /// When everything was looked after, in milliseconds.
     looked_at: u64,
+    /// Whether a region waits for what the host has of it from before, until the device was asked.
+    unclaimed: bool,
+    /// Whether the device should be talked to soon: see [`Conversation::take_hurry`].
+    hurry: bool,
     refusals: Refusals,
 }
 
@@ -97,6 +113,8 @@ pub struct Refusals {
     pub count: u64,
     /// Why the latest was.
     pub latest: Option<Refusal>,
+    /// How many there were in one talk: the log is not for whoever makes offers without end.
+    in_this_talk: u32,
 }
 
 impl Refusals {
@@ -104,12 +122,27 @@ impl Refusals {
     fn note(&mut self, mailbox: &Mailbox, what: core::fmt::Arguments<'_>, why: Refusal) {
         self.count = self.count.saturating_add(1);
         self.latest = Some(why);
-        dev_warn!(
-            mailbox.memdev().as_ref(),
-            "dynamic capacity: {} is refused: {}\n",
-            what,
-            Text(why)
-        );
+        self.in_this_talk = self.in_this_talk.saturating_add(1);
+        if self.in_this_talk <= LINES {
+            dev_warn!(
+                mailbox.memdev().as_ref(),
+                "dynamic capacity: {} is refused: {}\n",
+                what,
+                Text(why)
+            );
+        }
+    }
+
+    /// Tells of those that there were no lines for.
+    fn end_of_talk(&mut self, mailbox: &Mailbox) {
+        let more = core::mem::take(&mut self.in_this_talk).saturating_sub(LINES);
+        if more > 0 {
+            dev_warn!(
+                mailbox.memdev().as_ref(),
+                "dynamic capacity: {} more offers are refused\n",
+                more
+            );
+        }
     }
 }
 
@@ -161,6 +194,8 @@ impl Conversation {
             answer: KVec::from_elem(0, size, GFP_KERNEL)?,
             remembers_tags: None,
             looked_at: worker::now(),
+            unclaimed: false,
+            hurry: false,
             refusals: Refusals::default(),
         })
     }
@@ -180,16 +215,20 @@ impl Conversation {
         &self.areas
     }
 
-    /// A region is there, of which no memory is in use.
+    /// A region is there, of which no memory is in use. What the host has of it from before becomes memory at the next
+    /// talk, once the device was asked whether it still counts that as the host's: it may have been reset.
     pub fn open(&mut self, area: &Arc<Area>) -> Result {
         self.areas.reserve(1, GFP_KERNEL)?;
         self.terms.push(area.terms(), GFP_KERNEL)?;
         self.areas.push(area.clone(), GFP_KERNEL)?;
-        if let Some(remembers_tags) = self.remembers_tags {
-            let holdings = self.exchange.holdings_mut();
-            holdings.claim(&area.terms(), remembers_tags, worker::now());
-        }
+        self.unclaimed = true;
+        self.exchange.doubt();
         Ok(())
+    }
+
+    /// Whether something was done since the last call after which the device may list what the host does not know of.
+    pub fn take_hurry(&mut self) -> bool {
+        core::mem::take(&mut self.hurry)
     }
 
     /// A region is on its way out: nothing more becomes memory of it.
@@ -229,6 +268,7 @@ impl Conversation {
             );
             self.exchange.abandon();
         }
+        self.refusals.end_of_talk(mailbox);
         until(self.exchange.deadline(), now)
     }
 
@@ -258,7 +298,7 @@ impl Conversation {
                 let mut spans = self.exchange.holdings().returning(set).peekable();
                 let reply = release(mailbox, &mut spans, &mut self.buffer);
                 drop(spans);
-                self.exchange.holdings_mut().given_back(set, reply, now);
+                self.change(|holdings| holdings.given_back(set, reply, now));
                 continue;
             }
             let job = self.job(work, set);
@@ -277,8 +317,8 @@ impl Conversation {
         let mut lost = KVec::new();
         for entry in holdings.in_order(set) {
             spans.push(entry.extent().span, GFP_KERNEL)?;
-            if entry.is_lost() {
-                lost.push(entry.extent().span, GFP_KERNEL)?;
+            if let Some(span) = entry.lost() {
+                lost.push(span, GFP_KERNEL)?;
             }
         }
         let mut areas = self.areas.iter();
@@ -303,8 +343,7 @@ impl Conversation {
 
     fn went(&mut self, work: Work, purpose: Use, ending: Ending) {
         let now = worker::now();
-        let holdings = self.exchange.holdings_mut();
-        match (work, ending) {
+        self.change(|holdings| match (work, ending) {
             (Work::Surface(set), Ending::Done) => holdings.surfaced(set, true, now),
             (Work::Surface(set), Ending::Failed) => holdings.surfaced(set, false, now),
             (Work::Surface(set), Ending::Stuck) => {
@@ -318,7 +357,15 @@ impl Conversation {
                 holdings.taken_away(set, matches!(ending, Ending::Done), purpose, now);
             }
             (Work::GiveBack(_), _) => {}
-        }
+        });
+    }
+
+    /// Changes what the host has. Where the device may now list what the host does not know of, it is asked soon.
+    fn change(&mut self, change: impl FnOnce(&mut Holdings<KVec<Entry>>)) {
+        let holdings = self.exchange.holdings_mut();
+        let before = holdings.has_holes();
+        change(holdings);
+        self.hurry |= !before && holdings.has_holes();
     }
 
     /// Reads all events, and answers what is to be answered.
@@ -330,17 +377,25 @@ impl Conversation {
     ) -> Result<(), SendError> {
         if self.remembers_tags.is_none() {
             // What there is from before may be asked back by the first event.
-            self.take_over(mailbox, now)?;
+            self.take_over(mailbox)?;
         }
         self.read_events(mailbox, tag_elsewhere, now)?;
         if let Some(why) = self.exchange.expire(now) {
-            if do_duties(&mut self.exchange, mailbox, &mut self.buffer, now)? {
+            let (exchange, refusals) = (&mut self.exchange, &mut self.refusals);
+            if do_duties(exchange, refusals, mailbox, &mut self.buffer, now)? {
                 self.read_events(mailbox, tag_elsewhere, now)?;
             }
             self.refusals.note(mailbox, format_args!("an offer"), why);
         }
         if self.exchange.is_unbalanced() {
             self.balance(mailbox, now)?;
+        }
+        if let (Some(remembers_tags), true) = (self.remembers_tags, self.unclaimed) {
+            for area in &self.terms {
+                let holdings = self.exchange.holdings_mut();
+                holdings.claim(area, remembers_tags, now);
+            }
+            self.unclaimed = false;
         }
         Ok(())
     }
@@ -355,7 +410,7 @@ impl Conversation {
         now: u64,
     ) -> Result<(), SendError> {
         let mut given_up = None;
-        loop {
+        for _ in 0..PAGES {
             let length = mailbox.send(GET_EVENT_RECORDS, &[LOG], &mut self.answer)?;
             let answer = self.answer.get(..length).unwrap_or_default();
             let page = Page::parse(answer).map_err(|why| malformed(mailbox, why))?;
@@ -364,7 +419,8 @@ impl Conversation {
                     self.exchange.overflowed();
                 }
                 given_up = self.exchange.drained().or(given_up);
-                if do_duties(&mut self.exchange, mailbox, &mut self.buffer, now)? {
+                let (exchange, refusals) = (&mut self.exchange, &mut self.refusals);
+                if do_duties(exchange, refusals, mailbox, &mut self.buffer, now)? {
                     continue;
                 }
                 if let Some(why) = given_up {
@@ -387,9 +443,9 @@ impl Conversation {
                         None
                     }
                 };
-                do_duties(&mut self.exchange, mailbox, &mut self.buffer, now)?;
+                let (exchange, refusals) = (&mut self.exchange, &mut self.refusals);
+                do_duties(exchange, refusals, mailbox, &mut self.buffer, now)?;
                 if let Some((count, why)) = refusal {
-                    let refusals = &mut self.refusals;
                     refusals.note(mailbox, format_args!("an offer of {count} extents"), why);
                 }
             }
@@ -403,14 +459,16 @@ impl Conversation {
                 mailbox.send(CLEAR_EVENT_RECORDS, payload, &mut [])?;
             }
         }
+        let why = Malformed::new("an event log without an end");
+        Err(malformed(mailbox, why))
     }
 
     /// Takes over what the device lists from before.
-    fn take_over(&mut self, mailbox: &Mailbox, now: u64) -> Result<(), SendError> {
+    fn take_over(&mut self, mailbox: &Mailbox) -> Result<(), SendError> {
         let configuration = read_configuration(mailbox, &mut self.buffer)?;
         let remembers_tags = configuration.is_some_and(|device| device.remembers_tags());
         let listed = read_list(mailbox, &mut self.answer)?;
-        let extents = listed.iter().copied();
+        let extents = listed.extents.iter().copied();
         let is_memory = |span| holds::is_left_over(mailbox.memdev(), span);
         if self
             .exchange
@@ -424,10 +482,7 @@ impl Conversation {
             );
         }
         self.remembers_tags = Some(remembers_tags);
-        for area in &self.terms {
-            let holdings = self.exchange.holdings_mut();
-            holdings.claim(area, remembers_tags, now);
-        }
+        self.unclaimed = true;
         Ok(())
     }
 
@@ -435,14 +490,18 @@ impl Conversation {
     /// know of is lost.
     fn balance(&mut self, mailbox: &Mailbox, now: u64) -> Result<(), SendError> {
         let listed = read_list(mailbox, &mut self.answer)?;
-        for extent in &listed {
+        for extent in &listed.extents {
             let held = self.exchange.holdings().overlapping(extent.span);
             if held.is_none() {
                 let mut span = core::iter::once(extent.span).peekable();
                 release(mailbox, &mut span, &mut self.buffer);
             }
         }
-        let spans = listed.iter().map(|extent| extent.span);
+        if !listed.is_complete {
+            // What is not on it may be among the rest.
+            return Ok(());
+        }
+        let spans = listed.extents.iter().map(|extent| extent.span);
         while let Some((span, in_use)) = self.exchange.holdings_mut().compare(&spans, now) {
             lost(mailbox, span, in_use);
         }
@@ -483,7 +542,14 @@ fn take(
             lost(mailbox, extent.span, in_use);
             None
         }
-        _ => None,
+        Outcome::Reconfigured => {
+            dev_warn!(
+                mailbox.memdev().as_ref(),
+                "dynamic capacity: the device says that its regions have changed; bind the memdev to cxl_mem anew for that\n"
+            );
+            None
+        }
+        Outcome::Collecting | Outcome::WantedBack | Outcome::Unreadable => None,
     }
 }
 
@@ -516,6 +582,7 @@ fn malformed(mailbox: &Mailbox, why: Malformed) -> SendError {
 /// Does what the exchange owes the device. Returns whether the log has to be read again.
 fn do_duties(
     exchange: &mut Exchange<KVec<Entry>>,
+    refusals: &mut Refusals,
     mailbox: &Mailbox,
     buffer: &mut [u8],
     now: u64,
@@ -538,7 +605,9 @@ fn do_duties(
                 send_ranges(mailbox, ADD_RESPONSE, &mut none, buffer)
             }
         };
-        exchange.answered(reply, now);
+        if let Some(why) = exchange.answered(reply, now) {
+            refusals.note(mailbox, format_args!("an offer"), why);
+        }
     }
 }
 
@@ -593,7 +662,7 @@ pub fn read_configuration(
     loop {
         let length = match mailbox.send(GET_CONFIGURATION, &configuration.request(), buffer) {
             Ok(length) => length,
-            Err(SendError::Refused(_)) => return Ok(None),
+            Err(SendError::Refused(UNSUPPORTED)) => return Ok(None),
             Err(error) => return Err(error),
         };
         let answer = buffer.get(..length).unwrap_or_default();
@@ -606,10 +675,25 @@ pub fn read_configuration(
     }
 }
 
-/// All extents that the device lists as ours.
-fn read_list(mailbox: &Mailbox, buffer: &mut [u8]) -> Result<KVec<Extent>, SendError> {
+/// Whether the device counts anything as the host's.
+pub fn holds_extents(mailbox: &Mailbox, buffer: &mut [u8]) -> Result<bool, SendError> {
+    let length = mailbox.send(GET_EXTENT_LIST, &list::request(0, 0), buffer)?;
+    let answer = buffer.get(..length).unwrap_or_default();
+    let page = list::Page::parse(0, answer).map_err(|why| malformed(mailbox, why))?;
+    Ok(page.total > 0)
+}
+
+/// What the device lists as ours.
+struct Listed {
+    extents: KVec<Extent>,
+    /// Whether that is all: there is room for [`EXTENTS`].
+    is_complete: bool,
+}
+
+fn read_list(mailbox: &Mailbox, buffer: &mut [u8]) -> Result<Listed, SendError> {
     let mut extents = KVec::new();
     let mut generation = None;
+    let mut readings: u32 = 0;
     loop {
         let start = u32::try_from(extents.len()).map_err(Error::from)?;
         let count = u32::try_from(list::extents_in(buffer.len())).map_err(Error::from)?;
@@ -623,6 +707,11 @@ fn read_list(mailbox: &Mailbox, buffer: &mut [u8]) -> Result<KVec<Extent>, SendE
             // It changed meanwhile.
             extents.clear();
             generation = None;
+            readings = readings.saturating_add(1);
+            if readings > READINGS {
+                let why = Malformed::new("a list of extents that never stays as it is");
+                return Err(malformed(mailbox, why));
+            }
             continue;
         }
         let before = extents.len();
@@ -630,9 +719,16 @@ fn read_list(mailbox: &Mailbox, buffer: &mut [u8]) -> Result<KVec<Extent>, SendE
             let extent = extent.map_err(|why| malformed(mailbox, why))?;
             extents.push(extent, GFP_KERNEL).map_err(Error::from)?;
         }
-        let complete = u32::try_from(extents.len()).is_ok_and(|length| length >= page.total);
-        if complete || extents.len() == before || extents.len() >= EXTENTS as usize {
-            return Ok(extents);
+        let is_complete = u32::try_from(extents.len()).is_ok_and(|length| length >= page.total);
+        if is_complete || extents.len() >= EXTENTS as usize {
+            return Ok(Listed {
+                extents,
+                is_complete,
+            });
+        }
+        if extents.len() == before {
+            let why = Malformed::new("a list of extents that ends too early");
+            return Err(malformed(mailbox, why));
         }
     }
 }

@@ -31,9 +31,11 @@ use report::Report;
 const ROUNDS: usize = 2;
 
 /// Where the published numbers are, below the repository.
-const JSON: &str = "docs/benchmarks.json";
-/// Their table, and what it means.
-const MARKDOWN: &str = "docs/benchmarks.md";
+const PUBLISHED: &str = "docs";
+/// Where others are.
+const UNPUBLISHED: &str = "target";
+/// Every sample, and a table with what it means.
+const FILES: [&str; 2] = ["benchmarks.json", "benchmarks.md"];
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -52,7 +54,7 @@ pub struct Options {
     /// Leave dynamic capacity out.
     #[arg(long)]
     no_capacity: bool,
-    /// Put the numbers and their table into docs/.
+    /// Put benchmarks.json, which has every sample, and the table benchmarks.md into docs/, and not into target/.
     #[arg(long)]
     write: bool,
 }
@@ -118,11 +120,19 @@ pub fn run(
         content: serde_json::json!(report),
     };
     voice.say(&event, report.markdown().trim_end())?;
-    if options.write {
-        let repository = lab::lab::repository();
-        write(&repository.join(JSON), &report.json())?;
-        write(&repository.join(MARKDOWN), &report.markdown())?;
-    }
+    let folder = if options.write {
+        PUBLISHED
+    } else {
+        UNPUBLISHED
+    };
+    let folder = lab::lab::repository().join(folder);
+    fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+    let [json, markdown] = FILES.map(|name| folder.join(name));
+    write(&json, &report.json())?;
+    write(&markdown, &report.markdown())?;
+    voice.events.emit(&Event::Notice {
+        text: format!("every sample is in {}", json.display()),
+    });
     Ok(ExitCode::SUCCESS)
 }
 

@@ -24,10 +24,13 @@ use crate::witness::Witness;
 use crate::witness::zones_entered;
 
 /// For how many seconds they write, where nobody tells.
-const SECONDS: u64 = 12;
+const SECONDS: u64 = 8;
 
 /// How often they are let loose at most until something of what each writes was taken.
 const ROUNDS: u64 = 5;
+
+/// Who writes to single blocks.
+const BLOCKS: &str = "blocks";
 
 /// The node of the region's memory.
 const NODE: u32 = 1;
@@ -152,7 +155,7 @@ fn users_of(region: &Region<'_>) -> Result<Vec<Writer>> {
             &["online_movable", "invalid", "movable"],
         ),
         Writer::new(
-            "blocks",
+            BLOCKS,
             blocks.into_iter().map(block_file).collect(),
             &["offline", "online_movable", "online", "online_kernel"],
         ),
@@ -178,6 +181,15 @@ fn users_of(region: &Region<'_>) -> Result<Vec<Writer>> {
             &["dax0.0", "none", "none", "none"],
         ),
     ])
+}
+
+/// Fails unless all blocks are alike: nobody worked on single ones.
+fn assert_whole_as_left(region: &Region<'_>) -> Result<()> {
+    let zones = region.zones()?;
+    ensure(
+        zones.windows(2).all(|pair| pair[0] == pair[1]),
+        format!("the crowd left a part of the region: {zones:?}"),
+    )
 }
 
 /// Fails unless the device says what its blocks are, if it is with its driver: nobody changes anything any more.
@@ -264,6 +276,15 @@ fn files(guest: &Guest) -> Result<()> {
         ),
     )?;
     witness.stop()?;
+    assert_told(guest, &region)?;
+    put_together(guest, &region)?;
+    assert_whole(guest, &region)?;
+    let whole: Vec<Writer> = users_of(&region)?
+        .into_iter()
+        .filter(|writer| writer.name != BLOCKS)
+        .collect();
+    let_loose(guest, &whole)?;
+    assert_whole_as_left(&region)?;
     assert_told(guest, &region)?;
     put_together(guest, &region)?;
     assert_whole(guest, &region)?;

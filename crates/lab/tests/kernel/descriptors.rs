@@ -20,6 +20,11 @@ pub fn tests() -> Vec<Test> {
             open_ones,
         ),
         Test::new(
+            "descriptors: open on the files of a region for applications, they outlive unbinding and unloading too",
+            loaded("one"),
+            open_ones_for_applications,
+        ),
+        Test::new(
             "descriptors: readers that never stop do not hold up unbinding, and read nothing but states",
             loaded("one"),
             readers,
@@ -27,17 +32,29 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
+/// What a script may ask of the descriptors that it has open.
+const ASK: &str = r"
+set -e
+gone() { ! read -r is <&$1 2>/run/error && grep -q 'No such device' /run/error; }
+refused() { ! echo $2 2>/run/error >&$1 && grep -q 'No such device' /run/error; }
+";
+
+/// One shell has all open throughout.
+fn ask(guest: &Guest, script: &str) -> Result<()> {
+    let output = guest.sh(&format!("set -x; {ASK} {script} echo well"))?;
+    ensure(
+        output.stdout == "well\n",
+        format!("what the descriptors answered: {output:?}"),
+    )
+}
+
 fn open_ones(guest: &Guest) -> Result<()> {
     let region = Region::sysram(guest, "mem0", "online_movable")?;
     let (name, sysram) = (region.name(), format!("sysram_{}", region.name()));
-    // One shell opens all, looks at them, and has them open throughout.
     let script = format!(
         r"
-set -e
 exec {{state}}<>{state} {{hotplug}}<>{hotplug} {{type}}<>{online_type} {{bind}}>{DRIVERS}/cxl_sysram_region/bind
 read -r was <&$state; [[ $was = online_movable ]]
-gone() {{ ! read -r is <&$1 2>/run/error && grep -q 'No such device' /run/error; }}
-refused() {{ ! echo $2 2>/run/error >&$1 && grep -q 'No such device' /run/error; }}
 all_gone() {{
     gone $state; gone $hotplug; refused $state unplugged; refused $hotplug online_movable
 }}
@@ -54,17 +71,41 @@ rmmod kmem
 all_gone; gone $type; refused $type offline; refused $bind {name}
 modprobe -a kmem cxl_regions
 all_gone; gone $type; refused $bind {name}
-echo well
 ",
         state = region.state(),
         hotplug = region.hotplug(),
         online_type = region.online_type(),
     );
-    let output = guest.sh(&format!("set -x; {script}"))?;
-    ensure(
-        output.stdout == "well\n",
-        format!("what the descriptors answered: {output:?}"),
-    )?;
+    ask(guest, &script)?;
+    region.destroy()
+}
+
+fn open_ones_for_applications(guest: &Guest) -> Result<()> {
+    let region = Region::committed(guest, "mem0")?;
+    guest.sh_ok(&format!("cxlr bind {} --driver devdax", region.name()))?;
+    let name = region.name();
+    let dax_region = name.replace("region", "dax_region");
+    let script = format!(
+        r"
+exec {{mode}}<>{path}/{dax_region}/dax_mode {{create}}<>{path}/{dax_region}/dax_region/create
+exec {{bind}}>{DRIVERS}/cxl_devdax_region/bind {{node}}<>/dev/{dax}
+echo {dax_region} > {DRIVERS}/cxl_dax_device_region/unbind
+gone $create; refused $create 1
+read -r is <&$mode; [[ $is = devdax ]]
+echo {dax_region} > {DRIVERS}/cxl_dax_device_region/bind
+gone $create
+echo {name} > {DRIVERS}/cxl_devdax_region/unbind
+gone $mode; refused $mode fsdev
+rmmod cxl_regions
+gone $mode; refused $mode fsdev; gone $create; refused $bind {name}
+rmmod kmem
+modprobe -a kmem cxl_regions
+gone $mode; refused $bind {name}
+",
+        path = region.path(),
+        dax = region.dax_name(),
+    );
+    ask(guest, &script)?;
     region.destroy()
 }
 

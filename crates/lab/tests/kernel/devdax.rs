@@ -166,13 +166,13 @@ fn name_to(guest: &Guest, driver: &str, file: &str, device: &str) -> Result<()> 
 }
 
 /// An application that has a dax device mapped.
-struct Application<'g> {
+pub struct Application<'g> {
     running: Running<'g>,
 }
 
 impl<'g> Application<'g> {
     /// Starts the agent's program of that name on a device, which maps it.
-    fn start(guest: &'g Guest, program: &str, device: &str) -> Result<Self> {
+    pub fn start(guest: &'g Guest, program: &str, device: &str) -> Result<Self> {
         let running = guest.start(guest::program(&["/init", program, device]))?;
         let application = Self { running };
         let said = application.hear()?;
@@ -198,7 +198,7 @@ impl<'g> Application<'g> {
     }
 
     /// Tells it something, and hears what is in the memory then.
-    fn tell(&self, line: &str) -> Result<String> {
+    pub fn tell(&self, line: &str) -> Result<String> {
         let gone = |error| Error::test(format!("the guest is gone: {error}"));
         self.running
             .control()
@@ -208,10 +208,18 @@ impl<'g> Application<'g> {
     }
 
     /// Has it end.
-    fn end(self) -> Result<()> {
+    pub fn end(self) -> Result<()> {
         let gone = |error| Error::test(format!("the guest is gone: {error}"));
         self.running.control().close_input().map_err(gone)?;
         self.running.output(guest::HANG)?.success().map(drop)
+    }
+
+    /// Fails unless its memory is gone when it asks for it.
+    pub fn assert_memory_is_gone(self) -> Result<()> {
+        match self.tell("get") {
+            Err(_) => Ok(()),
+            Ok(text) => Err(Error::test(format!("the memory is still there: '{text}'"))),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //! Dynamic capacity: what the fabric offers becomes memory of a region, extent by extent, and goes back when it is wanted;
 //! what nobody can use is refused, and every offer is answered.
 
+use std::collections::BTreeSet;
+
 use lab::Guest;
 use lab::Result;
 use lab::fabric::DcRegion;
@@ -11,14 +13,15 @@ use lab::topology::MIB;
 use lab_protocol::End;
 use rustix::io::Errno;
 
+use crate::capacity_in_use::give_back_behind_the_back;
 use crate::data::Data;
-use crate::pin::Pin;
 use crate::support::CXL;
 use crate::support::DRIVERS;
 use crate::support::Log;
 use crate::support::Region;
 use crate::support::ensure;
 use crate::support::loaded;
+use crate::witness::Witness;
 
 /// The serial number of the device in every topology here.
 pub const SERIAL: u64 = 0x100;
@@ -27,10 +30,10 @@ pub const SERIAL: u64 = 0x100;
 const REFUSED: &str = "is refused: no region over dynamic capacity holds";
 
 /// The node of its memory.
-const NODE: u32 = 1;
+pub const NODE: u32 = 1;
 
 /// The state of an extent that is memory.
-const IN_USE: &str = "in use";
+pub const IN_USE: &str = "in use";
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -55,21 +58,10 @@ pub fn tests() -> Vec<Test> {
             parked,
         ),
         Test::new(
-            "dynamic_capacity: memory in use moves elsewhere when it is asked back, with all that is in it",
+            "dynamic_capacity: what was taken while no region was there is not memory of the next",
             loaded("dc"),
-            in_use,
+            parked_and_taken,
         ),
-        Test::new(
-            "dynamic_capacity: memory that is pinned when it is asked back holds up no other extent, and goes when it can",
-            loaded("dc"),
-            pinned,
-        ),
-        Test::new(
-            "dynamic_capacity: what is taken without asking is out of use, and what cannot be is told to its users",
-            loaded("dc"),
-            taken,
-        )
-        .last(),
         Test::new(
             "dynamic_capacity: what the host has from before is kept and can be given back, and no decoder goes below memory",
             loaded("dc"),
@@ -79,11 +71,6 @@ pub fn tests() -> Vec<Test> {
             "dynamic_capacity: extents that are offered together are one device to map, which stays while it is open",
             loaded("dc"),
             mapped,
-        ),
-        Test::new(
-            "dynamic_capacity: a device that nobody has open and a page of which is held stays, and holds up no other",
-            loaded("dc"),
-            held_page,
         ),
         Test::new(
             "dynamic_capacity: an offer that nobody can use is refused, and keeps no other waiting",
@@ -190,22 +177,37 @@ pub fn destroy(guest: &Guest, region: &Region<'_>) -> Result<()> {
         .map(drop)
 }
 
-/// The extents that are shown below `region`, as "offset length state", in no order.
-fn extents(guest: &Guest, region: &Region<'_>) -> Result<Vec<String>> {
-    let number = region.name().replace("region", "");
-    let files = ["offset", "length", "state"].map(|file| format!("{CXL}/extent{number}.*/{file}"));
-    let seen = guest.look(&files.each_ref().map(String::as_str))?;
+/// What these files of each extent of `region` read, in one line for each extent.
+pub fn extents(guest: &Guest, region: &Region<'_>, files: &[&str]) -> Result<Vec<String>> {
+    let path = |file: &&str| extent_file(region, file);
+    let paths: Vec<String> = files.iter().map(path).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let seen = guest.look(&paths)?;
+    let extents: BTreeSet<&str> = seen
+        .keys()
+        .filter_map(|path| Some(path.rsplit_once('/')?.0))
+        .collect();
     // One that goes meanwhile has not all of the files.
-    let line = |file: &String| {
-        let extent = file.strip_suffix("/offset")?;
-        let value = |name: &str| seen.get(&format!("{extent}/{name}"))?.as_deref();
-        let (offset, length) = (value("offset")?, value("length")?);
-        Some(format!("{offset} {length} {}", value("state")?))
+    let line = |extent: &str| {
+        let value = |file: &&str| seen.get(&format!("{extent}/{file}"))?.as_deref();
+        let values: Option<Vec<&str>> = files.iter().map(value).collect();
+        Some(values?.join(" "))
     };
-    Ok(seen.keys().filter_map(line).collect())
+    Ok(extents.into_iter().filter_map(line).collect())
 }
 
-fn line(extent: &Extent, state: &str) -> String {
+/// The extents of `region` as [`line`] writes them.
+pub fn listed(guest: &Guest, region: &Region<'_>) -> Result<Vec<String>> {
+    extents(guest, region, &["offset", "length", "state"])
+}
+
+/// This file of all extents of `region`, as a pattern.
+pub fn extent_file(region: &Region<'_>, file: &str) -> String {
+    let number = region.name().replace("region", "");
+    format!("{CXL}/extent{number}.*/{file}")
+}
+
+pub fn line(extent: &Extent, state: &str) -> String {
     format!("{:#x} {:#x} {state}", extent.offset, extent.length)
 }
 
@@ -214,7 +216,7 @@ pub fn wait_until_in_use(guest: &Guest, region: &Region<'_>, wanted: &[Extent]) 
     let mut wanted: Vec<String> = wanted.iter().map(|extent| line(extent, IN_USE)).collect();
     wanted.sort();
     guest.wait_for(&format!("the extents are {wanted:?}"), || {
-        let mut held = extents(guest, region)?;
+        let mut held = listed(guest, region)?;
         held.sort();
         Ok(held == wanted)
     })
@@ -384,122 +386,27 @@ fn parked(guest: &Guest) -> Result<()> {
     destroy(guest, &region)
 }
 
-/// Waits until the guest has an extent, or has it no more.
-fn settle(guest: &Guest, region: &Region<'_>, number: u64, held: bool) -> Result<()> {
-    let offset = format!("{:#x} ", extent(number).offset);
-    guest.wait_for("the extent has come or gone", || {
-        let listed = extents(guest, region)?;
-        Ok(listed.iter().any(|line| line.starts_with(&offset)) == held)
-    })
-}
-
-fn in_use(guest: &Guest) -> Result<()> {
+/// Nobody tells of it, as nobody tells of a reset.
+fn parked_and_taken(guest: &Guest) -> Result<()> {
     let fabric = DcRegion::new(guest, SERIAL, 0);
     let region = sysram(guest)?;
-    fabric.add(&[extent(0)])?;
-    wait_until_held(guest, &region, &[extent(0)])?;
-    let data = Data::put(guest, NODE)?;
-    fabric.release(&[extent(0)])?;
-    wait_until_held(guest, &region, &[])?;
-    data.assert_intact()?;
-    data.remove()?;
-    destroy(guest, &region)
-}
-
-fn pinned(guest: &Guest) -> Result<()> {
-    let fabric = DcRegion::new(guest, SERIAL, 0);
-    let region = sysram(guest)?;
-    fabric.add(&[extent(0)])?;
-    wait_until_held(guest, &region, &[extent(0)])?;
-    let pin = Pin::on_node(guest, NODE)?;
-    let leaving = line(&extent(0), "leaving");
-    let still_leaving = |what: &str| {
-        let listed = extents(guest, &region)?;
-        ensure(
-            listed.contains(&leaving),
-            format!("{what}, and the pinned extent is not on its way any more: {listed:?}"),
-        )
-    };
-    fabric.release(&[extent(0)])?;
-    guest.wait_for("the pinned extent is leaving", || {
-        Ok(extents(guest, &region)?.contains(&leaving))
-    })?;
-
-    // An offer is answered, another becomes memory, and that goes back.
-    let log = Log::from_now(guest)?;
-    let Extent { offset, length } = extent(2);
-    fabric.add(&[Extent {
-        offset,
-        length: length / 2,
-    }])?;
-    log.wait_for("is not made of whole units")?;
-    still_leaving("an offer was refused")?;
-    fabric.add(&[extent(1)])?;
-    let other = line(&extent(1), IN_USE);
-    guest.wait_for("the other extent is in use", || {
-        Ok(extents(guest, &region)?.contains(&other))
-    })?;
-    still_leaving("another extent came")?;
-    fabric.release(&[extent(1)])?;
-    settle(guest, &region, 1, false)?;
-    still_leaving("another extent went")?;
-
-    pin.release()?;
-    wait_until_held(guest, &region, &[])?;
-    destroy(guest, &region)
-}
-
-/// Has the device take an extent without asking.
-pub fn give_back_behind_the_back(guest: &Guest, extent: Extent) -> Result<()> {
-    let Extent { offset, length } = extent;
-    guest
-        .sh_ok(&format!(
-            "modprobe extent_thief memdev=$(basename {CXL}/mem?) address={offset} size={length} && rmmod extent_thief"
-        ))
-        .map(drop)
-}
-
-/// One extent is free, and in another a page cannot move.
-fn taken(guest: &Guest) -> Result<()> {
-    let fabric = DcRegion::new(guest, SERIAL, 0);
-    let region = sysram(guest)?;
-    fabric.add(&[extent(0)])?;
-    wait_until_held(guest, &region, &[extent(0)])?;
-    let _pin = Pin::on_node(guest, NODE)?;
-    fabric.add(&[extent(1), extent(2)])?;
-    wait_until_held(guest, &region, &[extent(0), extent(1), extent(2)])?;
-
-    let log = Log::from_now(guest)?;
-    for extent in [extent(0), extent(1)] {
-        give_back_behind_the_back(guest, extent)?;
-    }
-    // Nobody tells of it: it is seen at the next look at everything.
-    let lost = [line(&extent(0), "lost"), line(&extent(2), IN_USE)];
-    guest.wait_for(&format!("the extents are {lost:?}"), || {
-        let mut listed = extents(guest, &region)?;
-        listed.sort();
-        Ok(listed == lost)
-    })?;
-    log.assert_line(&["dpa 0x0-0x7ffffff", "what was in it is lost"])?;
-    log.assert_line(&["dpa 0x8000000-", "what was in it is lost"])?;
-    log.wait_for("pages are poisoned")?;
-    guest.sh_ok("! cat /run/pinned/page")?;
-    let zones = region.zones()?;
+    fabric.add(&[extent(1), extent(6)])?;
+    wait_until_held(guest, &region, &[extent(1), extent(6)])?;
+    region.unbind_kmem()?;
+    give_back_behind_the_back(guest, extent(1))?;
+    let witness = Witness::start(guest)?;
+    region.bind_kmem()?;
+    wait_until_held(guest, &region, &[extent(6)])?;
+    let taken = region.blocks()?[1];
+    let changes = witness.take(&[taken])?;
     ensure(
-        zones[..4] == ["Movable", "absent", "Movable", "absent"],
-        format!("what could go has not gone: {zones:?}"),
+        changes.is_empty(),
+        format!("memory that is somebody else's was in use: {changes:?}"),
     )?;
-    // What is out of use can be offered again, and what is not cannot.
-    fabric.add(&[extent(1)])?;
-    let other = line(&extent(1), IN_USE);
-    guest.wait_for("the extent is in use again", || {
-        Ok(extents(guest, &region)?.contains(&other))
-    })?;
-    let log = Log::from_now(guest)?;
-    fabric.add(&[extent(0)])?;
-    log.wait_for("overlaps")?;
-    // The decoders stay below what stays.
-    guest.write_refused(&format!("{}/commit", region.path()), "0", Errno::PERM)
+    witness.stop()?;
+    fabric.release(&[extent(6)])?;
+    wait_until_held(guest, &region, &[])?;
+    destroy(guest, &region)
 }
 
 /// The device forgets tags, so nobody knows to what belongs what it lists.
@@ -536,7 +443,7 @@ fn given_back_by_hand(guest: &Guest, kept: &[Extent]) -> Result<()> {
     let region = sysram(guest)?;
     let wanted: Vec<String> = kept.iter().map(|extent| line(extent, "kept")).collect();
     guest.wait_for(&format!("the extents are {wanted:?}"), || {
-        let mut listed = extents(guest, &region)?;
+        let mut listed = listed(guest, &region)?;
         listed.sort();
         Ok(listed == wanted)
     })?;
@@ -568,50 +475,11 @@ pub fn devdax(guest: &Guest) -> Result<Region<'_>> {
 }
 
 /// Not whole memory blocks: nobody needs those to map them.
-fn small(number: u64) -> Extent {
+pub fn small(number: u64) -> Extent {
     Extent {
         offset: number * 32 * MIB,
         length: 16 * MIB,
     }
-}
-
-/// What a device does that reads or writes memory long after its user closed it. To unbind the driver would be to wait
-/// for it.
-fn held_page(guest: &Guest) -> Result<()> {
-    let fabric = DcRegion::new(guest, SERIAL, 0);
-    let region = devdax(guest)?;
-    let dax_region = format!("{}/dax_region0", region.path());
-    let states = |wanted: &[&str]| {
-        guest.wait_for(&format!("the extents are {wanted:?}"), || {
-            let text = guest.sh_ok(&format!(
-                "cat {dax_region}/extent*/state 2>/dev/null | sort"
-            ))?;
-            Ok(text.lines().eq(wanted.iter().copied()))
-        })
-    };
-    fabric.add(&[small(1)])?;
-    fabric.add(&[small(2)])?;
-    states(&[IN_USE, IN_USE])?;
-    let base = guest.read(&format!("{}/resource", region.path()))?;
-    guest.sh_ok(&format!(
-        "modprobe page_pinned address=$(({base} + {}))",
-        small(1).offset
-    ))?;
-    let mode = format!("{dax_region}/dax_mode");
-    guest.write_refused(&mode, "fsdev", Errno::BUSY)?;
-
-    fabric.release(&[small(1)])?;
-    states(&[IN_USE, "leaving"])?;
-    fabric.release(&[small(2)])?;
-    states(&["leaving"])?;
-    // The device that the other left is there for the next.
-    fabric.add(&[small(3)])?;
-    states(&[IN_USE, "leaving"])?;
-    guest.sh_ok("rmmod page_pinned")?;
-    states(&[IN_USE])?;
-    fabric.release(&[small(3)])?;
-    states(&[])?;
-    destroy(guest, &region)
 }
 
 fn mapped(guest: &Guest) -> Result<()> {

@@ -57,6 +57,11 @@ pub fn tests() -> Vec<Test> {
             reset,
         ),
         Test::new(
+            "fabric: what the host has gets back to a manager that asks, though the modules were loaded anew and no region is there",
+            loaded("dc-switch"),
+            asked_back_without_a_region,
+        ),
+        Test::new(
             "fabric: a tag is used by one device at a time, and free for another as soon as it has gone",
             loaded("dc-switch-two"),
             one_tag,
@@ -220,6 +225,33 @@ fn reset(guest: &Guest) -> Result<()> {
     wait_for_extents(guest, 0)?;
     assert_books(&manager, guest, &[], before)?;
     guest.sh_ok("cxlr destroy-region region0").map(drop)
+}
+
+fn asked_back_without_a_region(guest: &Guest) -> Result<()> {
+    let manager = Manager::new(guest, 0);
+    let before = total_memory(guest)?;
+    guest.sh_ok("cxlr create-region -t dc 0x100")?;
+    manager.add(Some(TAG), &[extent(1), extent(2)])?;
+    manager.add(None, &[extent(4)])?;
+    wait_for_extents(guest, 3)?;
+    guest.sh_ok("cxlr destroy-region region0")?;
+    guest.sh_ok("rmmod cxl_regions && modprobe cxl_regions")?;
+    for (tag, extents, left) in [
+        (None, vec![extent(4)], 2),
+        (Some(TAG), vec![extent(1), extent(2)], 0),
+    ] {
+        let log = Log::from_now(guest)?;
+        manager.release(tag, &extents)?;
+        // An offer of the same is refused as long as the device waits for its answer. Nobody can use this one.
+        manager.add(None, &[extent(9)])?;
+        log.wait_for("is refused: no region over dynamic capacity holds")?;
+        let held = manager.held()?;
+        ensure(
+            held.len() == left,
+            format!("the device still counts as the host's: {held:?}"),
+        )?;
+    }
+    assert_books(&manager, guest, &[], before)
 }
 
 /// The tags of all dax devices that have memory. One that is just coming has its memory a moment before its tag.

@@ -11,12 +11,15 @@ use lab::fabric::Extent;
 use lab::suite::Test;
 use lab::topology::MIB;
 
+use crate::capacity_in_use::give_back_behind_the_back;
+use crate::devdax::Application;
 use crate::dynamic_capacity::SERIAL;
 use crate::dynamic_capacity::destroy;
+use crate::dynamic_capacity::devdax;
 use crate::dynamic_capacity::extent;
-use crate::dynamic_capacity::give_back_behind_the_back;
 use crate::dynamic_capacity::sysram;
 use crate::dynamic_capacity::wait_until_held;
+use crate::dynamic_capacity::wait_until_in_use;
 use crate::support::CXL;
 use crate::support::Log;
 use crate::support::loaded;
@@ -32,6 +35,11 @@ pub fn tests() -> Vec<Test> {
             "dynamic_capacity: what the fabric says that it took without asking is out of use",
             loaded("dc"),
             forced,
+        ),
+        Test::new(
+            "dynamic_capacity: what the fabric says that it took without asking is gone for applications that map it",
+            loaded("dc"),
+            forced_from_applications,
         ),
     ]
 }
@@ -217,5 +225,35 @@ fn forced(guest: &Guest) -> Result<()> {
     wait_until_held(guest, &region, &[extent(0), extent(2)])?;
     fabric.release(&[extent(0), extent(2)])?;
     wait_until_held(guest, &region, &[])?;
+    destroy(guest, &region)
+}
+
+fn forced_from_applications(guest: &Guest) -> Result<()> {
+    let fabric = DcRegion::new(guest, SERIAL, 0);
+    let region = devdax(guest)?;
+    fabric.add(&[extent(0)])?;
+    wait_until_in_use(guest, &region, &[extent(0)])?;
+    let device = guest
+        .sh_ok("udevadm settle; daxctl list -D | jq -r '.[] | select(.size > 0) | .chardev'")?
+        .trim()
+        .to_owned();
+    let application = Application::start(guest, "map", &format!("/dev/{device}"))?;
+    application.tell("put mine")?;
+    fabric.add(&[extent(1)])?;
+    wait_until_in_use(guest, &region, &[extent(0), extent(1)])?;
+    let log = Log::from_now(guest)?;
+    give_back_behind_the_back(guest, extent(0))?;
+    forge(guest, &[Record::new(FORCED_RELEASE, extent(0))], || {
+        // It has the log read.
+        fabric.release(&[extent(1)])?;
+        wait_until_in_use(guest, &region, &[])
+    })?;
+    log.assert_line(&["was taken without asking while it was in use"])?;
+    application.assert_memory_is_gone()?;
+    // The same addresses can come again.
+    fabric.add(&[extent(0)])?;
+    wait_until_in_use(guest, &region, &[extent(0)])?;
+    fabric.release(&[extent(0)])?;
+    wait_until_in_use(guest, &region, &[])?;
     destroy(guest, &region)
 }

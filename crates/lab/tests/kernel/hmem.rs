@@ -11,6 +11,7 @@ use lab::Guest;
 use lab::Install;
 use lab::Result;
 use lab::suite::Test;
+use lab::topology::GIB;
 use lab::topology::catalogue;
 use rustix::io::Errno;
 
@@ -78,17 +79,29 @@ fn owners(guest: &Guest, address: u64) -> Result<Vec<Owner>> {
     Ok(listed.lines().map(owner).collect())
 }
 
-/// Waits until somebody has brought the memory online, and fails unless it is the only one who has it.
+/// Waits until somebody has brought the memory online, and fails unless it is the only one who has it, from its first byte
+/// to its last.
 fn only_owner(guest: &Guest) -> Result<Owner> {
     guest.wait_for("the reserved memory is with kmem", || {
         Ok(owners(guest, WINDOW)?.iter().any(|owner| owner.kmem))
     })?;
     guest.sh_ok("udevadm settle")?;
-    let mut owners = owners(guest, WINDOW)?;
+    let owner = owner_at(guest, WINDOW)?;
+    let last = owner_at(guest, WINDOW + GIB - 1)?;
+    ensure(
+        owner == last,
+        format!("the first byte of what is reserved is with {owner:?}, the last with {last:?}"),
+    )?;
+    Ok(owner)
+}
+
+/// Who alone has the memory at `address`.
+fn owner_at(guest: &Guest, address: u64) -> Result<Owner> {
+    let mut owners = owners(guest, address)?;
     match (owners.pop(), owners.is_empty()) {
         (Some(owner), true) => Ok(owner),
         (last, _) => Err(Error::test(format!(
-            "the reserved memory is with {owners:?} and {last:?}"
+            "the reserved memory at {address:#x} is with {owners:?} and {last:?}"
         ))),
     }
 }
@@ -136,26 +149,42 @@ fn registered(guest: &Guest) -> Result<()> {
 const MODULES: &str =
     "cxl_acpi,cxl_pci,cxl_mem,cxl_pmem,dax_hmem,dax_cxl,device_dax,fsdev_dax,kmem";
 
-/// Orders in which they are loaded, ours among them.
-const ORDERS: [&str; 2] = [
-    // CXL is done before anybody asks for what is reserved; ours come last.
-    "cxl_acpi cxl_pci dax_hmem dax_cxl kmem cxl_regions",
-    // Ours are there first; dax_hmem is before CXL, and has to wait.
-    "cxl_regions kmem dax_cxl",
-];
+/// CXL is done before anybody asks for what is reserved; ours are not there.
+const CXL_FIRST: &str = "cxl_acpi cxl_pci dax_hmem dax_cxl";
+
+/// Ours are there first; `dax_hmem` is before CXL, and has to wait.
+const OURS_FIRST: &str = "cxl_regions kmem dax_cxl";
+
+/// What `dax_hmem` says of a range that it leaves to a region, and of one that it takes.
+const DROPS: &str = "CXL claims resource, dropping";
+const REGISTERS: &str = "CXL did not claim resource, registering";
 
 fn in_every_order(guest: &Guest) -> Result<()> {
     guest.sh_ok("cxlr create-region -t ram 0x100 0x101 --driver none")?;
-    for order in ORDERS {
-        load_anew(guest, 1, order)?;
-        one_owner(guest).map_err(|error| Error::test(format!("loaded as '{order}': {error}")))?;
-    }
-    load_anew(guest, 2, ORDERS[1])?;
+    // The stock kmem has it, and then ours.
+    load_anew(guest, 1, CXL_FIRST, DROPS)?;
+    guest.sh_ok("insmod /lib/modules/$(uname -r)/kernel/drivers/dax/kmem.ko.xz")?;
+    with_the_region(&only_owner(guest)?)?;
+    guest.sh_ok(
+        "set -e; echo unplugged > /sys/bus/dax/drivers/kmem/dax*/state; rmmod kmem; modprobe kmem; modprobe cxl_regions",
+    )?;
+    one_owner(guest)?;
+    load_anew(guest, 1, OURS_FIRST, DROPS)?;
+    one_owner(guest)?;
+    load_anew(guest, 2, OURS_FIRST, REGISTERS)?;
     beyond_the_region(guest)
 }
 
-/// Starts the kernel anew with so much reserved, and loads the modules in an order.
-fn load_anew(guest: &Guest, gibibytes: u64, order: &str) -> Result<()> {
+fn with_the_region(owner: &Owner) -> Result<()> {
+    ensure(
+        owner.path.contains("/region0/dax_region0/"),
+        format!("the memory is with {owner:?}"),
+    )
+}
+
+/// Starts the kernel anew with so much reserved, and loads the modules in an order, until `dax_hmem` says what it does.
+fn load_anew(guest: &Guest, gibibytes: u64, order: &str, says: &str) -> Result<()> {
+    let log = Log::from_now(guest)?;
     guest.kexec(&format!(
         "{} modprobe.blacklist={MODULES}",
         reserved(gibibytes)
@@ -163,16 +192,13 @@ fn load_anew(guest: &Guest, gibibytes: u64, order: &str) -> Result<()> {
     guest.sh_ok(&format!(
         "for module in {order}; do modprobe $module && udevadm settle || exit; done"
     ))?;
-    guest.wait_for_hardware()
+    guest.wait_for_hardware()?;
+    log.wait_for(says)
 }
 
 /// The region contains what is reserved: it has it, under the stock driver and under ours.
 fn one_owner(guest: &Guest) -> Result<()> {
-    let owner = only_owner(guest)?;
-    ensure(
-        owner.path.contains("/region0/dax_region0/"),
-        format!("the memory is with {owner:?}"),
-    )?;
+    with_the_region(&only_owner(guest)?)?;
     let memory = total_memory(guest)?;
     guest.sh_ok("cxlr bind region0 --driver sysram --online-type online_movable")?;
     let owner = only_owner(guest)?;
@@ -196,7 +222,16 @@ fn beyond_the_region(guest: &Guest) -> Result<()> {
     log.assert_line(&["region0", "beyond this region", "dax_hmem"])?;
     let after = owners(guest, WINDOW)?;
     ensure(
-        before == after && after.iter().any(|owner| owner.path.contains("/hmem.")),
+        before == after,
         format!("the memory was with {before:?}, and is with {after:?}"),
-    )
+    )?;
+    // All of it, and alone.
+    for address in [WINDOW, WINDOW + 2 * GIB - 1] {
+        let owner = owner_at(guest, address)?;
+        ensure(
+            owner.path.contains("/hmem."),
+            format!("the memory at {address:#x} is with {owner:?}"),
+        )?;
+    }
+    Ok(())
 }

@@ -40,6 +40,11 @@ pub fn tests() -> Vec<Test> {
             failing_default,
         ),
         Test::new(
+            "kmem: an unbind takes blocks that are all offline away, and leaves those that are online",
+            loaded("one"),
+            unbinding,
+        ),
+        Test::new(
             "kmem: cannot be unloaded while memory is added, and can afterwards",
             loaded("one"),
             unloading,
@@ -113,6 +118,31 @@ fn failing_default(guest: &Guest) -> Result<()> {
     region.destroy()?;
     set_default(guest, DEBIAN_DEFAULT)?;
     fault.unload()
+}
+
+/// Without a policy, as the stock module does it.
+fn unbinding(guest: &Guest) -> Result<()> {
+    const KMEM: &str = "/sys/bus/dax/drivers/kmem";
+    for (default, zones, afterwards) in [
+        ("offline", "offline", "absent"),
+        ("online_movable", "Movable", "Movable"),
+    ] {
+        set_default(guest, default)?;
+        let region = Region::stock(guest, "mem0")?;
+        region.assert_all(zones)?;
+        guest.write(&format!("{KMEM}/unbind"), &region.dax_name())?;
+        region.assert_all(afterwards)?;
+        let left = guest.sh_ok("grep -E 'dax|kmem' /proc/iomem; true")?;
+        ensure(
+            left.is_empty() == (afterwards == "absent"),
+            format!("{afterwards}, and /proc/iomem shows: {left}"),
+        )?;
+        guest.write(&format!("{KMEM}/bind"), &region.dax_name())?;
+        region.assert_all(zones)?;
+        guest.write(&format!("{}/state", region.dax_on_bus()), "unplugged")?;
+        region.destroy()?;
+    }
+    set_default(guest, DEBIAN_DEFAULT)
 }
 
 fn unloading(guest: &Guest) -> Result<()> {

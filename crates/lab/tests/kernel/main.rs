@@ -3,6 +3,7 @@
 
 mod agent;
 mod attributes;
+mod capacity_in_use;
 mod capacity_walk;
 mod crowd;
 mod cxlr;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     let tests = [
         agent::tests(),
         attributes::tests(),
+        capacity_in_use::tests(),
         capacity_walk::tests(),
         crowd::tests(),
         cxlr::tests(),

@@ -255,15 +255,20 @@ impl<'g> Region<'g> {
 
     /// The numbers of its memory blocks, ascending, whether they are there or not.
     pub fn blocks(&self) -> Result<Vec<u64>> {
-        let hexadecimal = |path: String| -> Result<u64> {
-            let text = self.guest.read(&path)?;
-            let digits = text.trim().trim_start_matches("0x");
-            u64::from_str_radix(digits, 16)
-                .map_err(|_| Error::test(format!("{path} reads '{text}'")))
+        let region = self.path();
+        let files = [
+            format!("{region}/resource"),
+            format!("{region}/size"),
+            format!("{MEMORY}/block_size_bytes"),
+        ];
+        let seen = self.guest.look(&files.each_ref().map(String::as_str))?;
+        let number = |file: &String| -> Result<u64> {
+            let text = seen.get(file).cloned().flatten().unwrap_or_default();
+            u64::from_str_radix(text.trim_start_matches("0x"), 16)
+                .map_err(|_| Error::test(format!("{file} reads '{text}'")))
         };
-        let start = hexadecimal(format!("{}/resource", self.path()))?;
-        let size = hexadecimal(format!("{}/size", self.path()))?;
-        let block = block_size(self.guest)?;
+        let [start, size, block] = files.each_ref().map(number);
+        let (start, size, block) = (start?, size?, block?);
         Ok((start.div_ceil(block)..(start + size) / block).collect())
     }
 

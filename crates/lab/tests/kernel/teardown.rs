@@ -2,7 +2,8 @@
 //! Regions in use are taken apart in every way: no byte is lost that could be moved, memory that cannot go keeps its
 //! decoders, and there is a way back.
 //!
-//! The host bridge has decoders: one that passes everything through cannot assemble a region again that lost its memdev.
+//! The host bridge has decoders, but for one test: one that passes everything through cannot assemble a region again that lost
+//! its memdev.
 
 use std::collections::BTreeMap;
 
@@ -60,6 +61,14 @@ pub fn tests() -> Vec<Test> {
         loaded("one-hdm"),
         preceding,
     ));
+    tests.push(
+        Test::new(
+            "teardown: memory that cannot go below a host bridge without decoders stays, and nothing can take it apart",
+            loaded("one"),
+            without_a_way_back,
+        )
+        .last(),
+    );
     tests.push(Test::new(
         "teardown: a memdev that goes takes the memory of all its regions out first",
         loaded("one-hdm"),
@@ -265,6 +274,45 @@ fn stuck(guest: &Guest, way: Way) -> Result<()> {
     fault.unload()?;
     discard_all(guest)?;
     works_again(guest)
+}
+
+/// The core makes no region of decoders whose region is gone.
+fn without_a_way_back(guest: &Guest) -> Result<()> {
+    let scene = scene(guest)?;
+    let blocks = scene.region.blocks()?;
+    let data = Data::put(guest, NODE)?;
+    let fault = Fault::load(guest)?;
+    fault.refuse_offline(blocks[0])?;
+    let stays = || -> Result<()> {
+        assert_online(guest, &blocks)?;
+        data.assert_intact()
+    };
+    // One after the other, the last of them twice.
+    for _ in 0..2 {
+        scene.hardware.unbind()?;
+        stays()?;
+        for region in ways::regions(guest)? {
+            ways::delete(guest, &region)?;
+        }
+        stays()?;
+        scene.hardware.settle()?;
+        scene.hardware.bind()?;
+        stays()?;
+        // Whatever comes of these.
+        guest.sh("cxlr create-region -t ram 0x100 --driver sysram --online-type online_movable")?;
+        guest.sh("cxl create-region -t ram -d decoder0.0 $(basename /sys/bus/cxl/devices/mem?)")?;
+        for region in ways::regions(guest)? {
+            guest.sh(&format!("cxl destroy-region -f {region}"))?;
+            guest.sh(&format!("cxlr destroy-region {region}"))?;
+        }
+        stays()?;
+    }
+    for module in ["cxl_regions", "kmem"] {
+        guest.sh(&format!("rmmod {module}"))?.failure()?;
+    }
+    fault.mend()?;
+    fault.unload()?;
+    stays()
 }
 
 fn two_regions(guest: &Guest) -> Result<()> {

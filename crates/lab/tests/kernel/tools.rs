@@ -16,7 +16,7 @@ use crate::support::total_memory;
 use crate::ways;
 
 /// What is promised of the tools, in either version.
-const PROMISES: [(&str, Steps); 7] = [
+const PROMISES: [(&str, Steps); 8] = [
     (
         "'cxl create-region' gives its region to the stock driver, though ours are there",
         create,
@@ -28,6 +28,10 @@ const PROMISES: [(&str, Steps); 7] = [
     (
         "all that they list of a region is the same with our drivers as with the stock driver",
         same_lists,
+    ),
+    (
+        "all that they list of a region for applications is the same with our drivers as with the stock driver",
+        same_lists_for_applications,
     ),
     (
         "'cxl disable-region' and 'cxl enable-region' take our region from us and give it to the stock driver",
@@ -171,29 +175,17 @@ const LISTS: [&str; 3] = [
     "daxctl list -r 0",
 ];
 
-fn same_lists(guest: &Guest) -> Result<()> {
-    set_default(guest, "online_movable")?;
-    let lists = || -> Result<Vec<String>> {
-        LISTS
-            .iter()
-            .map(|command| guest.sh_ok(&format!("{command} 2>&1")))
-            .collect()
-    };
-    let stock = Region::stock(guest, "0x100")?;
-    stock.assert_all("Movable")?;
-    let wanted = lists()?;
-    stock.destroy()?;
-    let region = our_region(guest)?;
-    let found = lists()?;
-    region.destroy()?;
-    set_default(guest, DEBIAN_DEFAULT)?;
+fn lists(guest: &Guest) -> Result<Vec<String>> {
+    let list = |command: &&str| guest.sh_ok(&format!("{command} 2>&1"));
+    LISTS.iter().map(list).collect()
+}
+
+/// Fails unless what was listed of a stock region is what was `found` of ours, but for where the dax device is.
+fn assert_same(wanted: Vec<String>, found: Vec<String>, dax_region: &str) -> Result<()> {
     for ((command, wanted), found) in LISTS.iter().zip(wanted).zip(found) {
-        // The dax device is one step further down, and decoders under memory are locked, which later tools tell.
+        // Decoders under memory are locked, which later tools tell.
         let wanted = wanted
-            .replace(
-                r"\/region0\/dax_region0",
-                r"\/region0\/sysram_region0\/dax_region0",
-            )
+            .replace(r"\/region0\/dax_region0", dax_region)
             .replace(r#""locked":false"#, r#""locked":true"#);
         ensure(
             wanted == found,
@@ -201,6 +193,48 @@ fn same_lists(guest: &Guest) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn same_lists(guest: &Guest) -> Result<()> {
+    set_default(guest, "online_movable")?;
+    let stock = Region::stock(guest, "0x100")?;
+    stock.assert_all("Movable")?;
+    let wanted = lists(guest)?;
+    stock.destroy()?;
+    let region = our_region(guest)?;
+    let found = lists(guest)?;
+    region.destroy()?;
+    set_default(guest, DEBIAN_DEFAULT)?;
+    // One step further down.
+    let dax_region = r"\/region0\/sysram_region0\/dax_region0";
+    assert_same(wanted, found, dax_region)
+}
+
+fn same_lists_for_applications(guest: &Guest) -> Result<()> {
+    const DRIVERS: &str = "/sys/bus/dax/drivers";
+    set_default(guest, "online_movable")?;
+    let stock = Region::stock(guest, "0x100")?;
+    guest.sh_ok("daxctl reconfigure-device -m devdax -f dax0.0")?;
+    let wanted = lists(guest)?;
+    guest.write(&format!("{DRIVERS}/device_dax/unbind"), "dax0.0")?;
+    guest.sh_ok(&format!(
+        "modprobe fsdev_dax; echo dax0.0 > {DRIVERS}/fsdev_dax/new_id; \
+         test -e {DRIVERS}/fsdev_dax/dax0.0 || echo dax0.0 > {DRIVERS}/fsdev_dax/bind"
+    ))?;
+    let wanted_in_fsdev = lists(guest)?;
+    guest.write(&format!("{DRIVERS}/fsdev_dax/unbind"), "dax0.0")?;
+    guest.write(&format!("{DRIVERS}/fsdev_dax/remove_id"), "dax0.0")?;
+    stock.destroy()?;
+    set_default(guest, DEBIAN_DEFAULT)?;
+
+    let region = Region::committed(guest, "0x100")?;
+    for (mode, wanted) in [("devdax", wanted), ("fsdev", wanted_in_fsdev)] {
+        guest.sh_ok(&format!(
+            "cxlr bind region0 --driver devdax --dax-mode {mode}"
+        ))?;
+        assert_same(wanted, lists(guest)?, r"\/region0\/dax_region0")?;
+    }
+    region.destroy()
 }
 
 fn disable(guest: &Guest) -> Result<()> {

@@ -56,6 +56,13 @@ impl<'g> Witness<'g> {
 
     /// All that was tried, in order.
     pub fn changes(&self) -> Result<Vec<Change>> {
+        let lost = self.guest.sh_ok(&format!(
+            "grep -hE '^(overrun|dropped events):' {TRACING}/per_cpu/cpu*/stats | grep -v ': 0$'; true"
+        ))?;
+        support::ensure(
+            lost.is_empty(),
+            format!("the kernel did not keep all of its record: {lost}"),
+        )?;
         let trace = self
             .guest
             .sh_ok(&format!("grep -v '^#' {TRACING}/trace; true"))?;

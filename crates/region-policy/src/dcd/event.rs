@@ -25,7 +25,9 @@ const IDENTIFIER: [u8; 16] = [
 pub struct Malformed(&'static str);
 
 impl Malformed {
-    pub(super) const fn new(what: &'static str) -> Self {
+    /// What it is, as the object of a sentence.
+    #[must_use]
+    pub const fn new(what: &'static str) -> Self {
         Self(what)
     }
 }

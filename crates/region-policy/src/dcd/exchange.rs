@@ -121,6 +121,11 @@ pub struct Exchange<S> {
     remainder: bool,
     /// Something waited for an answer when the log was empty, and no event has come since.
     unexplained: bool,
+    /// Events have come since the log was empty. The device forgets that it lost some as soon as there is room in its
+    /// log again.
+    heard: bool,
+    /// A group was given up, and told of, that still waits for an answer.
+    told: bool,
     /// How many offers were refused that were never seen.
     unseen: u16,
     /// Events were lost after those that are in the log.
@@ -141,6 +146,8 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
             in_doubt: true,
             remainder: false,
             unexplained: false,
+            heard: false,
+            told: false,
             unseen: 0,
             overflowed: false,
             unbalanced: true,
@@ -171,6 +178,7 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
             self.abandon();
         }
         self.unexplained = false;
+        self.heard = true;
         let Event::Capacity { kind, extent, more } = *event else {
             return Outcome::Reconfigured;
         };
@@ -211,7 +219,7 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
     pub fn drained(&mut self) -> Option<Refusal> {
         let lost = core::mem::take(&mut self.overflowed);
         let given_up = lost.then(|| self.give_up(Refusal::EventsLost)).flatten();
-        self.in_doubt |= lost;
+        self.in_doubt |= lost | core::mem::take(&mut self.heard);
         // An unfinished group waits for an answer and is not to be taken for one that was not seen.
         let audit = self.in_doubt && self.chain.is_none();
         self.enter(if audit { State::Auditing } else { State::Quiet });
@@ -236,8 +244,8 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
         given_up
     }
 
-    /// Look after everything again, at the next end of the log: after a failure to read it, after the fabric
-    /// took memory without asking, or once in a while. Until then the device is asked before each answer.
+    /// Look after everything again, at the next end of the log: after a failure to read it, before what the host has from
+    /// earlier becomes memory, or once in a while. Until then the device is asked before each answer.
     pub const fn doubt(&mut self) {
         self.in_doubt = true;
         self.unbalanced = true;
@@ -246,7 +254,7 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
     /// Whether the extents that the device lists have to be compared with those that the host has; once
     /// it was asked, that is taken to be done.
     pub const fn is_unbalanced(&mut self) -> bool {
-        let holes = self.holdings.has_holes();
+        let holes = self.holdings.take_holes();
         core::mem::replace(&mut self.unbalanced, false) || holes
     }
 
@@ -283,6 +291,7 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
                 return;
             }
             self.in_doubt = self.waited_for || self.remainder;
+            self.told &= self.waited_for;
         }
         if self.waited_for {
             return;
@@ -293,8 +302,16 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
         self.enter(State::Quiet);
     }
 
-    /// Tells how the device took the answer. `now` is in milliseconds.
-    pub fn answered(&mut self, reply: Reply, now: u64) {
+    /// Tells how the device took the answer. `now` is in milliseconds. Returns why an offer was refused by it, where
+    /// that was not known before: one that was never seen, or whose acceptance the device did not take.
+    pub fn answered(&mut self, reply: Reply, now: u64) -> Option<Refusal> {
+        let refused = match (self.state, reply) {
+            (State::Auditing, Reply::Done) if !core::mem::take(&mut self.told) => {
+                Some(Refusal::EventsLost)
+            }
+            (State::InTheWay { .. }, Reply::Done | Reply::Refused) => Some(Refusal::NotConfirmed),
+            _ => None,
+        };
         match (self.state, reply) {
             (State::Answering { accept: true, .. }, Reply::Done) => {
                 self.holdings
@@ -331,6 +348,7 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
             }
             (_, Reply::Failed) => self.abandon(),
         }
+        refused
     }
 
     /// The duty could not be done: the device was not reached, or what it said makes no sense. Whatever was
@@ -340,14 +358,6 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
         self.unbalanced = true;
         self.drop_offer();
         self.enter(State::Quiet);
-    }
-
-    /// The device was reset: nothing waits for an answer, and it may have forgotten what the host has.
-    pub fn reset(&mut self) {
-        self.chain = None;
-        self.overflowed = false;
-        self.remainder = false;
-        self.abandon();
     }
 
     /// One more offer was refused that was never seen. Returns whether to go on.
@@ -524,6 +534,7 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
     fn give_up(&mut self, why: Refusal) -> Option<Refusal> {
         self.chain.take().map(|chain| {
             self.drop_offer();
+            self.told = true;
             chain.fault.unwrap_or(why)
         })
     }

@@ -73,8 +73,8 @@ pub struct Entry {
     phase: Phase,
     /// Somebody wants it back.
     wanted: bool,
-    /// The fabric took it back without asking.
-    lost: bool,
+    /// What of it the fabric took back without asking, or a little more.
+    lost: Option<Span>,
     /// It is memory that a region had to leave behind, and that no other has taken up yet.
     left: bool,
     attempts: u8,
@@ -94,7 +94,7 @@ impl Entry {
         arrival: 0,
         phase: Phase::Offered,
         wanted: false,
-        lost: false,
+        lost: None,
         left: false,
         attempts: 0,
         due: 0,
@@ -124,9 +124,9 @@ impl Entry {
         self.phase
     }
 
-    /// Whether the fabric took it back without asking.
+    /// What of it the fabric took back without asking; where that were several pieces, what is between them as well.
     #[must_use]
-    pub const fn is_lost(&self) -> bool {
+    pub const fn lost(&self) -> Option<Span> {
         self.lost
     }
 
@@ -134,7 +134,7 @@ impl Entry {
     #[must_use]
     pub const fn state(&self) -> &'static str {
         match self.phase {
-            _ if self.lost => "lost",
+            _ if self.lost.is_some() => "lost",
             Phase::Offered => "offered",
             Phase::Accepted | Phase::Surfacing => "arriving",
             Phase::Surfaced if self.wanted => "busy",
@@ -177,7 +177,8 @@ pub struct Holdings<S> {
     used: usize,
     sets: u32,
     arrivals: u32,
-    /// Something that was lost is forgotten; it may have been lost in part only.
+    /// The device may list something that is forgotten: what was lost may have been lost in part only, and what it
+    /// refused to take back may be its own in part only.
     holes: bool,
 }
 
@@ -225,7 +226,7 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
     /// What of `set` the device has to be told to take back.
     pub fn returning(&self, set: Set) -> impl Iterator<Item = Span> + '_ {
         self.entries()
-            .filter(move |entry| entry.set == set && !entry.lost)
+            .filter(move |entry| entry.set == set && entry.lost.is_none())
             .map(|entry| entry.extent.span)
     }
 
@@ -259,7 +260,7 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.entries()
-            .filter(|entry| entry.phase != Phase::Offered && !entry.lost)
+            .filter(|entry| entry.phase != Phase::Offered && entry.lost.is_none())
             .count()
     }
 
@@ -370,11 +371,14 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
         self.forget_what_is_lost();
     }
 
-    /// Tells how [`Work::GiveBack`] went. What the device refuses to take back it does not count as the
+    /// Tells how [`Work::GiveBack`] went. Of what the device refuses to take back, some it does not count as the
     /// host's.
     pub fn given_back(&mut self, set: Set, reply: Reply, now: u64) {
         match reply {
-            Reply::Done | Reply::Refused => self.forget(|entry| entry.set == set),
+            Reply::Done | Reply::Refused => {
+                self.holes |= reply == Reply::Refused;
+                self.forget(|entry| entry.set == set);
+            }
             Reply::Failed => {
                 self.update(set, |entry| {
                     let delay = FIRST_DELAY << entry.attempts.min(ATTEMPTS);
@@ -432,20 +436,21 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
     /// has to be taken out of use as well as that goes.
     pub fn lose(&mut self, span: Span, now: u64) -> bool {
         for entry in self.entries_mut() {
-            if entry.phase != Phase::Offered && entry.extent.span.overlaps(span) {
-                entry.lost = true;
+            let lost = entry.extent.span.intersection(span);
+            if let (Some(lost), false) = (lost, entry.phase == Phase::Offered) {
+                entry.lost = Some(entry.lost.map_or(lost, |before| before.hull(lost)));
             }
         }
         // The rest of a set with a hole in it cannot stay.
         self.want_back(span, now);
         self.forget_what_is_lost();
         self.entries()
-            .any(|entry| entry.lost && entry.extent.span.overlaps(span))
+            .any(|entry| entry.lost.is_some() && entry.extent.span.overlaps(span))
     }
 
     /// Tries once more what was lost and could not be taken out of use: whoever used it may be gone.
     pub fn retry_lost(&mut self, now: u64) {
-        let stays = |entry: &&Entry| entry.lost && entry.phase == Phase::Surfaced;
+        let stays = |entry: &&Entry| entry.lost.is_some() && entry.phase == Phase::Surfaced;
         while let Some(set) = self.entries().find(stays).map(Entry::set) {
             self.update(set, |entry| {
                 entry.phase = Phase::Leaving;
@@ -579,7 +584,7 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
         let span = self
             .entries()
             .filter(|entry| {
-                !entry.lost && !matches!(entry.phase, Phase::Offered | Phase::Returning)
+                entry.lost.is_none() && !matches!(entry.phase, Phase::Offered | Phase::Returning)
             })
             .map(|entry| entry.extent.span)
             .find(|span| !listed.clone().any(|listed| listed.covers(*span)))?;
@@ -639,12 +644,18 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
     /// What the device took back and is no memory any more is nobody's.
     fn forget_what_is_lost(&mut self) {
         let before = self.used;
-        self.forget(|entry| entry.lost && entry.phase == Phase::Vacated);
+        self.forget(|entry| entry.lost.is_some() && entry.phase == Phase::Vacated);
         self.holes |= self.used < before;
     }
 
-    /// Whether the device may list something of what was forgotten as lost; tells it once.
-    pub(super) const fn has_holes(&mut self) -> bool {
+    /// Whether the device may list something that is forgotten: the log should be read, and the list, soon.
+    #[must_use]
+    pub const fn has_holes(&self) -> bool {
+        self.holes
+    }
+
+    /// The same, and it is taken to be looked after.
+    pub(super) const fn take_holes(&mut self) -> bool {
         core::mem::replace(&mut self.holes, false)
     }
 

@@ -44,7 +44,7 @@ pub struct Device {
     pub accepted: Vec<Span>,
     /// How many offers there were that the host could not see.
     pub overflows: usize,
-    /// Somebody wants a reset; it comes when the host is not just talking to the device.
+    /// Somebody wants a reset; it comes when no memory is in use.
     pub reset_requested: bool,
     /// Whether the host's region goes, and another comes.
     pub rebind_requested: bool,
@@ -106,6 +106,14 @@ impl Device {
             Type::ForcedRelease,
             &[(span.start(), span.length(), None, 0)],
         );
+    }
+
+    /// Whether the host can know that `span` is not its own any more.
+    pub fn was_taken(&self, span: Span) -> bool {
+        let has_it = self.accepted.iter().any(|accepted| accepted.covers(span));
+        // The record of that may not have been read, or was lost.
+        let tells = |(_, record): &(u16, Vec<u8>)| record[0x30] == Type::ForcedRelease as u8;
+        !has_it && self.overflows == 0 && !self.log.iter().any(tells)
     }
 
     /// The device is reset: it forgets everything.

@@ -55,8 +55,60 @@ fn who_is_certain_answers_without_a_question() {
     tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 0, false));
     assert_eq!(exchange.duty(), Duty::Accept);
     exchange.answered(Reply::Done, 0);
+}
+
+/// The device forgets that it lost some as soon as those that it has are cleared.
+#[test]
+fn events_that_are_lost_while_others_are_read_are_found_at_once() {
+    let mut exchange = certain();
+    tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 0, false));
+    assert_eq!(exchange.answered(Reply::Done, 0), None);
+    exchange.drained();
+    assert_eq!(exchange.duty(), Duty::Standing);
+    exchange.standing(1);
+    assert_eq!(exchange.duty(), Duty::ReadLog);
+    exchange.drained();
+    exchange.standing(1);
+    assert_eq!(exchange.duty(), Duty::Refuse);
+    let refused = exchange.answered(Reply::Done, 0);
+    assert_eq!(refused, Some(Refusal::EventsLost));
+    exchange.drained();
+    exchange.standing(0);
+    // And then no more.
     exchange.drained();
     assert_eq!(exchange.duty(), Duty::Nothing);
+}
+
+#[test]
+fn each_refusal_is_told_once() {
+    let mut exchange = certain();
+    // The device does not take the acceptance, as one that has no room does.
+    tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 0, false));
+    assert_eq!(exchange.answered(Reply::Refused, 0), None);
+    exchange.standing(1);
+    assert_eq!(exchange.duty(), Duty::Refuse);
+    let refused = exchange.answered(Reply::Done, 0);
+    assert_eq!(refused, Some(Refusal::NotConfirmed));
+    exchange.standing(0);
+    assert_eq!(exchange.duty(), Duty::Nothing);
+    exchange.drained();
+    exchange.standing(0);
+
+    // What stalled was told of when it was given up.
+    tell(&mut exchange, &event(Kind::Add, blocks(2, 1), 0, true));
+    exchange.drained();
+    assert_eq!(exchange.expire(PATIENCE), Some(Refusal::Stalled));
+    exchange.standing(1);
+    exchange.drained();
+    exchange.standing(1);
+    assert_eq!(exchange.answered(Reply::Done, 0), None);
+    // Another that nobody saw was not.
+    exchange.drained();
+    exchange.standing(1);
+    exchange.drained();
+    exchange.standing(1);
+    let refused = exchange.answered(Reply::Done, 0);
+    assert_eq!(refused, Some(Refusal::EventsLost));
 }
 
 #[test]

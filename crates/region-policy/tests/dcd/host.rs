@@ -92,8 +92,9 @@ impl<'f> Host<'f> {
         }
     }
 
-    /// The region goes, with its memory or without, and another comes.
-    fn rebind(&mut self) {
+    /// The region goes, with its memory or without, and another comes. A device without memory in use can be `reset`
+    /// meanwhile, and nobody is told.
+    fn rebind(&mut self, reset: bool) {
         self.tell("the region goes".into());
         if self.fault(1) == 0 {
             self.memory.clear();
@@ -108,10 +109,16 @@ impl<'f> Host<'f> {
         while let Some(work) = self.exchange.holdings_mut().begin(self.now) {
             self.work(work);
         }
+        if reset && self.memory.is_empty() {
+            self.tell("the device is reset".into());
+            self.device.reset();
+        }
+        self.tell("another region comes".into());
         self.has_region = true;
+        self.exchange.doubt();
+        self.handle_events();
         let (area, now) = (self.area(), self.now);
         self.exchange.holdings_mut().claim(&area, true, now);
-        self.tell("another region comes".into());
     }
 
     /// Fails if any of this is memory: the device may give it to somebody else.
@@ -130,12 +137,9 @@ impl<'f> Host<'f> {
     pub fn settle(&mut self) {
         loop {
             self.let_fabric_act();
-            if core::mem::take(&mut self.device.reset_requested) {
-                self.device.reset();
-                self.exchange.reset();
-            }
-            if core::mem::take(&mut self.device.rebind_requested) {
-                self.rebind();
+            let reset = core::mem::take(&mut self.device.reset_requested);
+            if core::mem::take(&mut self.device.rebind_requested) || reset {
+                self.rebind(reset);
             }
             self.handle_events();
             if let Some(deadline) = self.exchange.deadline() {
@@ -321,8 +325,14 @@ impl<'f> Host<'f> {
                 if fault != 1 {
                     // What was left behind is taken up.
                     let left = self.memory.remove(&set.number());
-                    assert!(left.is_none_or(|left| left == spans));
+                    assert!(left.as_ref().is_none_or(|left| *left == spans));
                     self.assert_no_memory(&spans);
+                    let taken = spans.iter().find(|span| self.device.was_taken(**span));
+                    assert!(
+                        left.is_some() || taken.is_none(),
+                        "{taken:?} is nobody's:\n{}",
+                        self.story.join("\n")
+                    );
                     self.memory.insert(set.number(), spans);
                 }
                 self.let_fabric_act();

@@ -72,7 +72,7 @@ pub fn keep_promises(setting: &Setting<'_>, fate: &mut dyn Fate) -> Ending {
     let holdings = host.exchange.holdings();
     for entry in holdings.entries() {
         assert_eq!(entry.phase(), Phase::Surfaced, "{entry:?}:\n{}", story());
-        assert!(!entry.is_lost(), "{entry:?}:\n{}", story());
+        assert!(entry.lost().is_none(), "{entry:?}:\n{}", story());
     }
     let books: BTreeSet<(u64, u64)> = holdings
         .entries()
