@@ -321,6 +321,51 @@ fn mapped(blocks_of: &[u64]) -> Exchange<Vec<Entry>> {
     exchange
 }
 
+/// A device may refuse all of a command for a part of it.
+#[test]
+fn what_the_device_refuses_to_take_back_is_compared_with_its_list() {
+    for (reply, looks) in [(Reply::Done, false), (Reply::Refused, true)] {
+        let mut exchange = mapped(&[0, 1]);
+        // As it was from the beginning.
+        assert!(exchange.is_unbalanced());
+        let holdings = exchange.holdings_mut();
+        holdings.want_back(blocks(0, 1), 0);
+        while let Some(work) = holdings.begin(0) {
+            match work {
+                Work::TakeAway(set) => holdings.taken_away(set, true, Use::Devdax, 0),
+                Work::GiveBack(set) => holdings.given_back(set, reply, 0),
+                Work::Surface(_) => panic!("nothing comes"),
+            }
+        }
+        assert_eq!(holdings.entries().count(), 0);
+        assert_eq!(holdings.has_holes(), looks);
+        assert_eq!(exchange.is_unbalanced(), looks);
+        assert!(!exchange.is_unbalanced(), "it is asked for once");
+    }
+}
+
+#[test]
+fn what_was_taken_of_an_extent_is_lost_and_what_lies_between() {
+    let mut exchange = certain();
+    tell(&mut exchange, &event(Kind::Add, blocks(0, 4), 0, false));
+    exchange.answered(Reply::Done, 0);
+    let holdings = exchange.holdings_mut();
+    let Some(Work::Surface(set)) = holdings.begin(0) else {
+        panic!("what was accepted becomes memory");
+    };
+    holdings.surfaced(set, true, 0);
+    let page = |number: u64| Span::new(number << 12, 1 << 12).unwrap();
+    assert!(holdings.lose(page(5), 0));
+    assert_eq!(holdings.find(set).unwrap().lost(), Some(page(5)));
+    assert!(holdings.lose(page(8), 0));
+    let lost = Span::new(5 << 12, 4 << 12);
+    assert_eq!(holdings.find(set).unwrap().lost(), lost);
+    // Beyond its end it is somebody else's.
+    assert!(holdings.lose(blocks(3, 4), 0));
+    let lost = Span::new(5 << 12, 4 * BLOCK - (5 << 12));
+    assert_eq!(holdings.find(set).unwrap().lost(), lost);
+}
+
 #[test]
 fn what_applications_had_together_comes_one_by_one_as_system_ram() {
     let mut exchange = mapped(&[0, 2, 4]);
