@@ -78,7 +78,7 @@ unsigned int memory_poison_used(u64 start, u64 size)
 		struct page *page = pfn_to_online_page(pfn);
 
 		cond_resched();
-		if (!page || !page_count(page) || PageHWPoison(page) || PageReserved(page))
+		if (!page || !page_count(page) || is_page_hwpoison(page) || PageReserved(page))
 			continue;
 		/* That it cannot be taken from its users is logged, and it is poisoned all the same. */
 		memory_failure(pfn, 0);

@@ -162,7 +162,8 @@ impl Source for DynamicCapacity {
         *attached.device.talker.lock() = Some(attached.talker.clone());
         DEVICES.lock()?.push(known, GFP_KERNEL)?;
         attached.files = Some(Files::add(mailbox.memdev(), &FILES)?);
-        if conversation::holds_extents(&mailbox, &mut buffer).map_err(SendError::errno)? {
+        // One that cannot be asked now is asked again by the talker.
+        if conversation::holds_extents(&mailbox, &mut buffer).unwrap_or(true) {
             // What the host has from before may be wanted back, whether there is a region over it or not.
             attached.talker.hurry();
         }
@@ -329,6 +330,7 @@ impl Device {
                 (Some(area), Work::TakeAway(set)) => {
                     match area.take_away(set, &job.spans, &job.lost) {
                         Ok(()) => Ending::Done,
+                        Err(ETXTBSY) => Ending::Open,
                         Err(_) => Ending::Failed,
                     }
                 }

@@ -316,12 +316,16 @@ impl Area {
 }
 
 /// Takes a device from its driver unless somebody uses it; where some of it is `lost`, whoever uses it.
+///
+/// # Errors
+///
+/// `ETXTBSY`: somebody has it open or mapped. `EBUSY`: somebody holds a page of what is lost.
 fn take_from_applications(device: &DaxDevice, lost: &[Range<u64>]) -> Result {
     if !lost.is_empty() {
         return device.take_from_users();
     }
     // Nobody opens it from here on, and nobody has it open.
-    let closed = device.close().ok_or(EBUSY)?;
+    let closed = device.close().ok_or(ETXTBSY)?;
     closed.release();
     Ok(())
 }

@@ -70,6 +70,10 @@ const EXTENTS: u32 = 4096;
 /// How many pages of events are read in one go: a device whose log has no end would keep the host busy for ever.
 const PAGES: u32 = 4096;
 
+/// After how many milliseconds a talk that failed is tried again; it doubles with each, so many times.
+const RETRY: u32 = 1000;
+const MOST_DOUBLED: u32 = 6;
+
 /// How many refusals of one talk have a line in the log each.
 const LINES: u32 = 16;
 
@@ -103,6 +107,10 @@ pub struct Conversation {
     unclaimed: bool,
     /// Whether the device should be talked to soon: see [`Conversation::take_hurry`].
     hurry: bool,
+    /// Why a group was given up whose refusal the device was not told of yet.
+    given_up: Option<Refusal>,
+    /// How many talks in a row failed.
+    failures: u32,
     refusals: Refusals,
 }
 
@@ -162,6 +170,8 @@ pub enum Ending {
     Done,
     /// It did not, and nothing changed.
     Failed,
+    /// The same: applications have it open.
+    Open,
     /// Some of what should have become memory did, and could not be taken away again.
     Stuck,
     /// The region went before.
@@ -196,6 +206,8 @@ impl Conversation {
             looked_at: worker::now(),
             unclaimed: false,
             hurry: false,
+            given_up: None,
+            failures: 0,
             refusals: Refusals::default(),
         })
     }
@@ -260,16 +272,25 @@ impl Conversation {
             self.exchange.doubt();
             self.exchange.holdings_mut().retry_lost(now);
         }
-        if let Err(error) = self.hold(mailbox, tag_elsewhere, now) {
-            dev_warn!(
-                mailbox.memdev().as_ref(),
-                "dynamic capacity: the device cannot be asked: {:?}\n",
-                error.errno()
-            );
-            self.exchange.abandon();
+        let held = self.hold(mailbox, tag_elsewhere, now);
+        if let Some(why) = self.given_up.take() {
+            self.refusals.note(mailbox, format_args!("an offer"), why);
         }
         self.refusals.end_of_talk(mailbox);
-        until(self.exchange.deadline(), now)
+        let wait = until(self.exchange.deadline(), now);
+        let Err(error) = held else {
+            self.failures = 0;
+            return wait;
+        };
+        dev_warn!(
+            mailbox.memdev().as_ref(),
+            "dynamic capacity: the device cannot be asked: {:?}\n",
+            error.errno()
+        );
+        self.exchange.abandon();
+        let retry = RETRY.checked_shl(self.failures).unwrap_or(ONCE_IN_A_WHILE);
+        self.failures = self.failures.saturating_add(1).min(MOST_DOUBLED);
+        wait.min(retry)
     }
 
     /// The next thing that takes long; what does not is done at once. Where nothing is to be done, after how
@@ -345,7 +366,9 @@ impl Conversation {
         let now = worker::now();
         self.change(|holdings| match (work, ending) {
             (Work::Surface(set), Ending::Done) => holdings.surfaced(set, true, now),
-            (Work::Surface(set), Ending::Failed) => holdings.surfaced(set, false, now),
+            (Work::Surface(set), Ending::Failed | Ending::Open) => {
+                holdings.surfaced(set, false, now);
+            }
             (Work::Surface(set), Ending::Stuck) => {
                 // It is not given back before it is out of use.
                 holdings.surfaced(set, true, now);
@@ -353,6 +376,9 @@ impl Conversation {
             }
             // It is for the next region.
             (Work::Surface(set), Ending::TooLate) => holdings.put_off(set, now),
+            (Work::TakeAway(set), Ending::Open) => {
+                holdings.taken_away(set, false, Use::Devdax, now);
+            }
             (Work::TakeAway(set), ending) => {
                 holdings.taken_away(set, matches!(ending, Ending::Done), purpose, now);
             }
@@ -379,13 +405,17 @@ impl Conversation {
             // What there is from before may be asked back by the first event.
             self.take_over(mailbox)?;
         }
+        if self.unclaimed {
+            // What the device has given away since may be offered anew.
+            self.balance(mailbox, now)?;
+        }
         self.read_events(mailbox, tag_elsewhere, now)?;
         if let Some(why) = self.exchange.expire(now) {
+            self.given_up = Some(why);
             let (exchange, refusals) = (&mut self.exchange, &mut self.refusals);
             if do_duties(exchange, refusals, mailbox, &mut self.buffer, now)? {
                 self.read_events(mailbox, tag_elsewhere, now)?;
             }
-            self.refusals.note(mailbox, format_args!("an offer"), why);
         }
         if self.exchange.is_unbalanced() {
             self.balance(mailbox, now)?;
@@ -409,7 +439,6 @@ impl Conversation {
         tag_elsewhere: TagElsewhere<'_>,
         now: u64,
     ) -> Result<(), SendError> {
-        let mut given_up = None;
         for _ in 0..PAGES {
             let length = mailbox.send(GET_EVENT_RECORDS, &[LOG], &mut self.answer)?;
             let answer = self.answer.get(..length).unwrap_or_default();
@@ -418,13 +447,10 @@ impl Conversation {
                 if page.overflow() {
                     self.exchange.overflowed();
                 }
-                given_up = self.exchange.drained().or(given_up);
+                self.given_up = self.exchange.drained().or(self.given_up);
                 let (exchange, refusals) = (&mut self.exchange, &mut self.refusals);
                 if do_duties(exchange, refusals, mailbox, &mut self.buffer, now)? {
                     continue;
-                }
-                if let Some(why) = given_up {
-                    self.refusals.note(mailbox, format_args!("an offer"), why);
                 }
                 return Ok(());
             }

@@ -23,6 +23,7 @@ use crate::dynamic_capacity::devdax;
 use crate::dynamic_capacity::extent;
 use crate::dynamic_capacity::line;
 use crate::dynamic_capacity::listed;
+use crate::dynamic_capacity::only_device;
 use crate::dynamic_capacity::small;
 use crate::dynamic_capacity::sysram;
 use crate::dynamic_capacity::wait_until_held;
@@ -143,10 +144,7 @@ fn given_to_applications(guest: &Guest) -> Result<()> {
     let region = sysram(guest)?;
     fabric.add(&[extent(2)])?;
     wait_until_held(guest, &region, &[extent(2)])?;
-    let device = guest
-        .sh_ok("daxctl list -D | jq -r '.[] | select(.size > 0) | .chardev'")?
-        .trim()
-        .to_owned();
+    let device = only_device(guest)?;
     guest.sh_ok(&format!(
         "daxctl reconfigure-device -m devdax -f {device} && udevadm settle"
     ))?;
@@ -167,8 +165,6 @@ fn given_to_applications(guest: &Guest) -> Result<()> {
         format!("the application reads '{text}'"),
     )?;
     application.end()?;
-    // It is not tried for ever; the fabric asks again.
-    fabric.release(&[extent(2)])?;
     wait_until_held(guest, &region, &[])?;
     destroy(guest, &region)
 }

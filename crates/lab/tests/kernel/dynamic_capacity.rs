@@ -250,6 +250,13 @@ pub fn device_states(guest: &Guest) -> Result<Vec<String>> {
     Ok(seen.into_values().flatten().collect())
 }
 
+/// The name of the only DAX device that has memory.
+pub fn only_device(guest: &Guest) -> Result<String> {
+    let name = guest
+        .sh_ok("udevadm settle; daxctl list -D | jq -r '.[] | select(.size > 0) | .chardev'")?;
+    Ok(name.trim().to_owned())
+}
+
 fn come_and_go(guest: &Guest) -> Result<()> {
     let fabric = DcRegion::new(guest, SERIAL, 0);
     let region = sysram(guest)?;

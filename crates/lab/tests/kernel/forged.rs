@@ -17,6 +17,7 @@ use crate::dynamic_capacity::SERIAL;
 use crate::dynamic_capacity::destroy;
 use crate::dynamic_capacity::devdax;
 use crate::dynamic_capacity::extent;
+use crate::dynamic_capacity::only_device;
 use crate::dynamic_capacity::sysram;
 use crate::dynamic_capacity::wait_until_held;
 use crate::dynamic_capacity::wait_until_in_use;
@@ -233,10 +234,7 @@ fn forced_from_applications(guest: &Guest) -> Result<()> {
     let region = devdax(guest)?;
     fabric.add(&[extent(0)])?;
     wait_until_in_use(guest, &region, &[extent(0)])?;
-    let device = guest
-        .sh_ok("udevadm settle; daxctl list -D | jq -r '.[] | select(.size > 0) | .chardev'")?
-        .trim()
-        .to_owned();
+    let device = only_device(guest)?;
     let application = Application::start(guest, "map", &format!("/dev/{device}"))?;
     application.tell("put mine")?;
     fabric.add(&[extent(1)])?;

@@ -124,8 +124,10 @@ pub struct Exchange<S> {
     /// Events have come since the log was empty. The device forgets that it lost some as soon as there is room in its
     /// log again.
     heard: bool,
-    /// A group was given up, and told of, that still waits for an answer.
+    /// An offer that was told of as refused may still wait for its answer.
     told: bool,
+    /// So does this group, which was given up: what comes of it late must not be taken for another group.
+    given_up: Option<Chain>,
     /// How many offers were refused that were never seen.
     unseen: u16,
     /// Events were lost after those that are in the log.
@@ -148,6 +150,7 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
             unexplained: false,
             heard: false,
             told: false,
+            given_up: None,
             unseen: 0,
             overflowed: false,
             unbalanced: true,
@@ -291,7 +294,10 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
                 return;
             }
             self.in_doubt = self.waited_for || self.remainder;
-            self.told &= self.waited_for;
+            if !self.waited_for {
+                self.told = false;
+                self.given_up = None;
+            }
         }
         if self.waited_for {
             return;
@@ -310,6 +316,10 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
                 Some(Refusal::EventsLost)
             }
             (State::InTheWay { .. }, Reply::Done | Reply::Refused) => Some(Refusal::NotConfirmed),
+            (State::Answering { accept: false, .. }, Reply::Refused | Reply::Failed) => {
+                self.told = true;
+                None
+            }
             _ => None,
         };
         match (self.state, reply) {
@@ -376,11 +386,13 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
     }
 
     fn collect(&mut self, extent: Option<Extent>, now: u64) {
+        let tag = extent.and_then(|extent| extent.tag);
+        let late = self.given_up.is_some_and(|chain| chain.tag == tag);
         let chain = self.chain.get_or_insert(Chain {
             since: now,
-            tag: extent.and_then(|extent| extent.tag),
+            tag,
             records: 0,
-            fault: None,
+            fault: late.then_some(Refusal::EventsLost),
         });
         chain.records = chain.records.saturating_add(1);
         let fault = match extent {
@@ -535,6 +547,7 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
         self.chain.take().map(|chain| {
             self.drop_offer();
             self.told = true;
+            self.given_up = Some(chain);
             chain.fault.unwrap_or(why)
         })
     }

@@ -75,7 +75,8 @@ pub struct Entry {
     wanted: bool,
     /// What of it the fabric took back without asking, or a little more.
     lost: Option<Span>,
-    /// It is memory that a region had to leave behind, and that no other has taken up yet.
+    /// It is memory that a region had to leave behind, and that no other has taken up yet. What is memory of a region
+    /// that is there must not be claimed by it again.
     left: bool,
     attempts: u8,
     /// When to try next, in milliseconds.
@@ -480,29 +481,26 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
                 tag => extent.tag == tag,
             };
             let group = || listed.clone().filter(together);
-            let phase = if group().any(|extent| is_memory(extent.span)) {
-                Phase::Surfaced
-            } else {
-                Phase::Kept
-            };
+            let left = group().any(|extent| is_memory(extent.span));
+            let phase = if left { Phase::Surfaced } else { Phase::Kept };
             let set = self.new_set();
             for extent in group() {
                 if self.overlapping(extent.span).is_none() {
                     self.push(extent, set, phase)?;
                 }
             }
+            self.update(set, |entry| entry.left = left);
         }
         Ok(())
     }
 
-    /// The region of `area` is there, and none of its memory yet. What the host has of it becomes memory, if that
-    /// can be used there and is known to what it belongs: it always was with this host, it has a tag, or the device
-    /// `remembers_tags` and has none for it.
+    /// The region of `area` is there. What the host has of it from before becomes memory, if that can be used there and is
+    /// known to what it belongs: it always was with this host, it has a tag, or the device `remembers_tags` and has none
+    /// for it. What is memory of the region already stays as it is.
     pub fn claim(&mut self, area: &Area, remembers_tags: bool, now: u64) {
         while let Some(set) = self.claimable(area, remembers_tags) {
             self.update(set, |entry| {
                 entry.due = now;
-                entry.left = matches!(entry.phase, Phase::Surfaced | Phase::Leaving);
                 entry.phase = match entry.phase {
                     _ if entry.left => Phase::Accepted,
                     _ if entry.wanted => Phase::Vacated,
@@ -515,8 +513,9 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
     fn claimable(&mut self, area: &Area, remembers_tags: bool) -> Option<Set> {
         let is_known = |entry: &&Entry| match entry.phase {
             Phase::Kept => remembers_tags || entry.extent.tag.is_some(),
-            // The last two had to be left behind by the region before.
-            Phase::Parked | Phase::Surfaced | Phase::Leaving => true,
+            Phase::Parked => true,
+            // By the region before.
+            Phase::Surfaced | Phase::Leaving => entry.left,
             _ => false,
         };
         let fits = |entry: &&Entry| {
@@ -560,6 +559,7 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
                     (_, false, false) => Phase::Parked,
                 };
                 entry.phase = phase;
+                entry.left = stays;
                 entry.due = now;
             });
         }

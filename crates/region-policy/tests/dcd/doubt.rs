@@ -79,6 +79,34 @@ fn events_that_are_lost_while_others_are_read_are_found_at_once() {
     assert_eq!(exchange.duty(), Duty::Nothing);
 }
 
+/// Devices take an answer for a part of an offer.
+#[test]
+fn the_rest_of_a_group_that_was_given_up_is_no_group() {
+    let mut exchange = certain();
+    tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 1, true));
+    exchange.drained();
+    assert_eq!(exchange.expire(PATIENCE), Some(Refusal::Stalled));
+    exchange.standing(2);
+    assert_eq!(exchange.duty(), Duty::ReadLog);
+    let rest = tell(&mut exchange, &event(Kind::Add, blocks(2, 1), 1, false));
+    assert_eq!(
+        rest,
+        Outcome::Decided {
+            accepted: 0,
+            refused: Some((1, Refusal::EventsLost))
+        }
+    );
+    // Others are not concerned, and neither is the next of that tag when the group has its answer.
+    let other = tell(&mut exchange, &event(Kind::Add, blocks(4, 1), 2, false));
+    assert!(matches!(other, Outcome::Decided { accepted: 1, .. }));
+    exchange.standing(1);
+    exchange.answered(Reply::Done, 0);
+    exchange.drained();
+    exchange.standing(0);
+    let next = tell(&mut exchange, &event(Kind::Add, blocks(0, 1), 1, false));
+    assert!(matches!(next, Outcome::Decided { accepted: 1, .. }));
+}
+
 #[test]
 fn each_refusal_is_told_once() {
     let mut exchange = certain();
@@ -102,6 +130,25 @@ fn each_refusal_is_told_once() {
     exchange.drained();
     exchange.standing(1);
     assert_eq!(exchange.answered(Reply::Done, 0), None);
+    exchange.drained();
+    exchange.standing(0);
+
+    // So was what was refused for its own sake, though the device did not hear it.
+    let offer = event(Kind::Add, blocks(9, 1), 0, false);
+    assert!(matches!(
+        tell(&mut exchange, &offer),
+        Outcome::Decided {
+            refused: Some(_),
+            ..
+        }
+    ));
+    assert_eq!(exchange.answered(Reply::Failed, 0), None);
+    exchange.drained();
+    exchange.standing(1);
+    exchange.drained();
+    exchange.standing(1);
+    assert_eq!(exchange.answered(Reply::Done, 0), None);
+
     // Another that nobody saw was not.
     exchange.drained();
     exchange.standing(1);
@@ -319,6 +366,21 @@ fn mapped(blocks_of: &[u64]) -> Exchange<Vec<Entry>> {
         exchange.holdings_mut().surfaced(set, true, 0);
     }
     exchange
+}
+
+/// Claims are made once the device was asked, and by then there may be memory.
+#[test]
+fn what_is_memory_of_a_region_is_not_claimed_by_it_again() {
+    let mut exchange = mapped(&[0]);
+    let holdings = exchange.holdings_mut();
+    let set = holdings.entries().next().unwrap().set();
+    holdings.claim(&area(Use::Devdax), true, 0);
+    assert_eq!(holdings.find(set).unwrap().phase(), Phase::Surfaced);
+    holdings.want_back_set(set, 0);
+    holdings.claim(&area(Use::Devdax), true, 0);
+    assert_eq!(holdings.begin(0), Some(Work::TakeAway(set)));
+    holdings.claim(&area(Use::Devdax), true, 0);
+    assert_eq!(holdings.begin(0), None);
 }
 
 /// A device may refuse all of a command for a part of it.

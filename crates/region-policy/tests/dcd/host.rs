@@ -116,6 +116,7 @@ impl<'f> Host<'f> {
         self.tell("another region comes".into());
         self.has_region = true;
         self.exchange.doubt();
+        self.balance();
         self.handle_events();
         let (area, now) = (self.area(), self.now);
         self.exchange.holdings_mut().claim(&area, true, now);
