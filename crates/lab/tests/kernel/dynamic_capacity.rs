@@ -58,6 +58,11 @@ pub fn tests() -> Vec<Test> {
             parked,
         ),
         Test::new(
+            "dynamic_capacity: of two regions over one device each has its extents, and neither disturbs the other",
+            loaded("dc-static"),
+            two_regions,
+        ),
+        Test::new(
             "dynamic_capacity: what was taken while no region was there is not memory of the next",
             loaded("dc"),
             parked_and_taken,
@@ -391,6 +396,49 @@ fn parked(guest: &Guest) -> Result<()> {
     fabric.release(&[extent(0), extent(7)])?;
     wait_until_held(guest, &region, &[])?;
     destroy(guest, &region)
+}
+
+/// The first half of the device is one's, the second the other's.
+fn two_regions(guest: &Guest) -> Result<()> {
+    let fabric = DcRegion::new(guest, SERIAL, 0);
+    let create =
+        || guest.sh_ok("cxlr create-region -t dc 0x100 -s 1G --online-type online_movable");
+    create()?;
+    let first = Region::named(guest, "region0")?;
+    fabric.add(&[extent(0), extent(5)])?;
+    wait_until_held(guest, &first, &[extent(0), extent(5)])?;
+    let data = Data::put(guest, NODE)?;
+    let witness = Witness::start(guest)?;
+    create()?;
+    let second = Region::named(guest, "region1")?;
+    fabric.add(&[extent(9)])?;
+    // Of the second region, by its beginning.
+    let shown = line(&extent(1), IN_USE);
+    guest.wait_for("the second region has its extent", || {
+        Ok(listed(guest, &second)? == [shown.clone()])
+    })?;
+    guest.sh_ok("cxlr destroy-region region1 && udevadm settle")?;
+    create()?;
+    guest.wait_for("the second region has its extent again", || {
+        Ok(listed(guest, &second)? == [shown.clone()])
+    })?;
+    let changes = witness.take(&first.blocks()?)?;
+    ensure(
+        changes.is_empty(),
+        format!("the memory of the first region was moved: {changes:?}"),
+    )?;
+    witness.stop()?;
+    data.assert_intact()?;
+    data.remove()?;
+    fabric.release(&[extent(9)])?;
+    guest.wait_for("the second region has nothing", || {
+        Ok(listed(guest, &second)?.is_empty())
+    })?;
+    fabric.release(&[extent(0), extent(5)])?;
+    wait_until_held(guest, &first, &[])?;
+    guest
+        .sh_ok("cxlr destroy-region region1 && cxlr destroy-region region0")
+        .map(drop)
 }
 
 /// Nobody tells of it, as nobody tells of a reset.
