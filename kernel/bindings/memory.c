@@ -72,14 +72,19 @@ unsigned long memory_used_pages(u64 start, u64 size)
 unsigned int memory_poison_used(u64 start, u64 size)
 {
 	unsigned long end = PHYS_PFN(start + size);
+	const struct folio *poisoned = NULL;
 	unsigned int count = 0;
 
 	for (unsigned long pfn = PHYS_PFN(start); pfn < end; pfn++) {
 		struct page *page = pfn_to_online_page(pfn);
 
 		cond_resched();
-		if (!page || !page_count(page) || is_page_hwpoison(page) || PageReserved(page))
+		if (!page || !page_count(page) || PageReserved(page))
 			continue;
+		/* The first page of a huge one marks all of them; those that are lost have to be told each, once. */
+		if (is_page_hwpoison(page) && page_folio(page) != poisoned)
+			continue;
+		poisoned = page_folio(page);
 		/* That it cannot be taken from its users is logged, and it is poisoned all the same. */
 		memory_failure(pfn, 0);
 		count++;

@@ -277,10 +277,9 @@ impl Conversation {
             self.refusals.note(mailbox, format_args!("an offer"), why);
         }
         self.refusals.end_of_talk(mailbox);
-        let wait = until(self.exchange.deadline(), now);
         let Err(error) = held else {
             self.failures = 0;
-            return wait;
+            return until(self.exchange.deadline(), now);
         };
         dev_warn!(
             mailbox.memdev().as_ref(),
@@ -290,7 +289,7 @@ impl Conversation {
         self.exchange.abandon();
         let retry = RETRY.checked_shl(self.failures).unwrap_or(ONCE_IN_A_WHILE);
         self.failures = self.failures.saturating_add(1).min(MOST_DOUBLED);
-        wait.min(retry)
+        retry.min(ONCE_IN_A_WHILE)
     }
 
     /// The next thing that takes long; what does not is done at once. Where nothing is to be done, after how
@@ -404,8 +403,13 @@ impl Conversation {
         if self.remembers_tags.is_none() {
             // What there is from before may be asked back by the first event.
             self.take_over(mailbox)?;
+            if self.areas.is_empty() && self.holdings().entries().next().is_none() {
+                // What is offered waits for the first region.
+                self.remembers_tags = None;
+                return Ok(());
+            }
         }
-        if self.unclaimed {
+        if self.unclaimed && self.exchange.is_unbalanced() {
             // What the device has given away since may be offered anew.
             self.balance(mailbox, now)?;
         }

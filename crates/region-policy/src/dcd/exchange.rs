@@ -387,7 +387,11 @@ impl<S: DerefMut<Target = [Entry]>> Exchange<S> {
 
     fn collect(&mut self, extent: Option<Extent>, now: u64) {
         let tag = extent.and_then(|extent| extent.tag);
-        let late = self.given_up.is_some_and(|chain| chain.tag == tag);
+        // What comes later than that is something else, whatever the device says that waits.
+        let is_late = |chain: Chain| {
+            chain.tag == tag && now < chain.since.saturating_add(PATIENCE.saturating_mul(2))
+        };
+        let late = self.given_up.is_some_and(is_late);
         let chain = self.chain.get_or_insert(Chain {
             since: now,
             tag,

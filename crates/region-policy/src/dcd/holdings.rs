@@ -21,6 +21,9 @@ const FIRST_DELAY: u64 = 250;
 /// The longest time between two attempts that disturb nobody, in milliseconds.
 const LONGEST_DELAY: u64 = 2_000;
 
+/// How many of those are counted at most: the time between two does not grow any more.
+const FREE_ATTEMPTS: u8 = 3;
+
 /// The number of a set; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Set(u32);
@@ -288,7 +291,7 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
         // What was tried least, then what has waited longest: those that are busy must not keep the others waiting.
         let set = self
             .entries()
-            .filter(|entry| entry.phase == Phase::Leaving && entry.due <= now)
+            .filter(|entry| entry.can_be_removed() && entry.due <= now)
             .min_by_key(|entry| (entry.attempts, entry.due))?
             .set;
         self.update(set, |entry| entry.phase = Phase::Moving);
@@ -315,7 +318,7 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
     #[must_use]
     pub fn next_removal_due(&self) -> Option<u64> {
         self.entries()
-            .filter(|entry| entry.phase == Phase::Leaving)
+            .filter(|entry| entry.can_be_removed())
             .map(|entry| entry.due)
             .min()
     }
@@ -362,7 +365,11 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
                 Use::Sysram => delay,
                 Use::Devdax => delay.min(LONGEST_DELAY),
             };
-            entry.attempts = entry.attempts.saturating_add(1);
+            entry.attempts = match purpose {
+                Use::Sysram => entry.attempts.saturating_add(1),
+                // Those are none that disturbed anybody.
+                Use::Devdax => entry.attempts.saturating_add(1).min(FREE_ATTEMPTS),
+            };
             entry.due = now.saturating_add(delay);
             entry.phase = match purpose {
                 Use::Sysram if entry.attempts >= ATTEMPTS => Phase::Surfaced,
@@ -484,12 +491,14 @@ impl<S: DerefMut<Target = [Entry]>> Holdings<S> {
             let left = group().any(|extent| is_memory(extent.span));
             let phase = if left { Phase::Surfaced } else { Phase::Kept };
             let set = self.new_set();
+            let mut pushed = Ok(());
             for extent in group() {
                 if self.overlapping(extent.span).is_none() {
-                    self.push(extent, set, phase)?;
+                    pushed = pushed.and(self.push(extent, set, phase));
                 }
             }
             self.update(set, |entry| entry.left = left);
+            pushed?;
         }
         Ok(())
     }
@@ -683,6 +692,11 @@ impl Entry {
     pub(super) fn accept(&mut self, now: u64) {
         self.phase = Phase::Accepted;
         self.due = now;
+    }
+
+    /// What a region had to leave behind has to be taken up before.
+    fn can_be_removed(&self) -> bool {
+        self.phase == Phase::Leaving && !self.left
     }
 
     /// Whether it was asked back, and everything about that is as if asked for at `now`.
