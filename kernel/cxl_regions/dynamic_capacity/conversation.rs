@@ -107,8 +107,8 @@ pub struct Conversation {
     unclaimed: bool,
     /// Whether the device should be talked to soon: see [`Conversation::take_hurry`].
     hurry: bool,
-    /// Why a group was given up whose refusal the device was not told of yet.
-    given_up: Option<Refusal>,
+    /// Why a group was given up, until that is told.
+    untold: Option<Refusal>,
     /// How many talks in a row failed.
     failures: u32,
     refusals: Refusals,
@@ -206,7 +206,7 @@ impl Conversation {
             looked_at: worker::now(),
             unclaimed: false,
             hurry: false,
-            given_up: None,
+            untold: None,
             failures: 0,
             refusals: Refusals::default(),
         })
@@ -251,8 +251,8 @@ impl Conversation {
 
     /// A region has taken its memory out of use, but for what `is_memory` tells.
     pub fn closed(&mut self, area: &Area, is_memory: impl Fn(Span) -> bool) {
-        let holdings = self.exchange.holdings_mut();
-        holdings.unclaim(area.terms().span, is_memory, worker::now());
+        let now = worker::now();
+        self.change(|holdings| holdings.unclaim(area.terms().span, is_memory, now));
     }
 
     /// Somebody wants back the set of the extent that arrived as number `arrival`.
@@ -273,7 +273,7 @@ impl Conversation {
             self.exchange.holdings_mut().retry_lost(now);
         }
         let held = self.hold(mailbox, tag_elsewhere, now);
-        if let Some(why) = self.given_up.take() {
+        if let Some(why) = self.untold.take() {
             self.refusals.note(mailbox, format_args!("an offer"), why);
         }
         self.refusals.end_of_talk(mailbox);
@@ -354,10 +354,12 @@ impl Conversation {
 
     /// Tells how a job went.
     pub fn done(&mut self, job: &Job, ending: Ending) {
-        let purpose = job
-            .area
-            .as_ref()
-            .map_or(Use::Sysram, |area| area.terms().purpose);
+        let purpose = match (&job.area, ending) {
+            // To try it again disturbs nobody.
+            (_, Ending::Open) => Use::Devdax,
+            (Some(area), _) => area.terms().purpose,
+            (None, _) => Use::Sysram,
+        };
         self.went(job.work, purpose, ending);
     }
 
@@ -375,9 +377,6 @@ impl Conversation {
             }
             // It is for the next region.
             (Work::Surface(set), Ending::TooLate) => holdings.put_off(set, now),
-            (Work::TakeAway(set), Ending::Open) => {
-                holdings.taken_away(set, false, Use::Devdax, now);
-            }
             (Work::TakeAway(set), ending) => {
                 holdings.taken_away(set, matches!(ending, Ending::Done), purpose, now);
             }
@@ -415,7 +414,7 @@ impl Conversation {
         }
         self.read_events(mailbox, tag_elsewhere, now)?;
         if let Some(why) = self.exchange.expire(now) {
-            self.given_up = Some(why);
+            self.untold = Some(why);
             let (exchange, refusals) = (&mut self.exchange, &mut self.refusals);
             if do_duties(exchange, refusals, mailbox, &mut self.buffer, now)? {
                 self.read_events(mailbox, tag_elsewhere, now)?;
@@ -451,7 +450,7 @@ impl Conversation {
                 if page.overflow() {
                     self.exchange.overflowed();
                 }
-                self.given_up = self.exchange.drained().or(self.given_up);
+                self.untold = self.exchange.drained().or(self.untold);
                 let (exchange, refusals) = (&mut self.exchange, &mut self.refusals);
                 if do_duties(exchange, refusals, mailbox, &mut self.buffer, now)? {
                     continue;

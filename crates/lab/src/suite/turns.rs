@@ -63,8 +63,8 @@ impl<K: PartialEq, T> Turns<K, T> {
         }
     }
 
-    /// Waits for the turn of the test with this number, and runs it. Those of one kind come in the order of their numbers. It is given what the test before it left, if that was of the
-    /// same kind, and tells what it leaves.
+    /// Waits for the turn of the test with this number, and runs it. Those of one kind come in the order of their numbers. It is
+    /// given what the test before it left, if that was of the same kind, and tells what it leaves.
     pub fn take<R>(
         &self,
         number: usize,
